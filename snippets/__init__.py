@@ -1,0 +1,1 @@
+"""Teaching labs, one package each, and the grader for what students hand in."""

@@ -1,0 +1,331 @@
+"""Connection, Client and Server: whole messages over TCP, reported to a callback.
+
+    Client(("127.0.0.1", 8081), callback)      dials; `callback(event, payload, connection, error)` hears of
+                                                "message", "error" and, last and exactly once, "close"
+    Server(8081, callback)                      listens; `callback(event, connection, address, error)` hears of
+                                                "listen", "connect", "error" and, last, "stop"
+
+A connection has two threads. The *reader* owns the socket's end: it alone calls the callback, and it alone closes the
+socket. The *writer* (see writer.py) empties the outbox, so `send` does not wait for the network. A connection made by
+a Server has the writer of that Server, which serves them all.
+
+Failures of the network are events. A bug in a callback is a traceback on standard error, and the connection lives on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+import os
+import selectors
+import socket
+import sys
+import threading
+from typing import Any, Optional
+
+from snippets.lab3.endpoints import Address, as_address, dial, listen, tune
+from snippets.lab3.framing import Decoder, FramingError, encode
+from snippets.lab3.writer import Outbox, Writer
+
+ConnectionCallback = Callable[[str, Optional[str], "Connection", Optional[Exception]], Any]
+ServerCallback = Callable[[str, Optional["Connection"], Optional[Address], Optional[Exception]], Any]
+
+LINGER = 1.0  # seconds that close() gives the other side to take what was sent and to close as well
+QUOTA = 256 * 1024  # bytes taken from one member before the rest of the room must have kept up
+RECV_SIZE = 64 * 1024
+CHECK_EVERY = None if os.name == "posix" else 0.2  # seconds; Windows does not wake a select at a local shutdown
+
+# poll(2) needs no descriptor of its own and, unlike select(2), has no limit of 1,024; Windows has select only.
+WaitSelector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+class _StartsWhenBuilt(type):
+    """Calls `_start()` once the whole constructor, a subclass's included, has returned: no event can come before."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        built = super().__call__(*args, **kwargs)
+        built._start()
+        return built
+
+
+class Connection(metaclass=_StartsWhenBuilt):
+    """One end of an established TCP connection that carries messages.
+
+    `callback(event, payload, connection, error)` may be given later, by setting `connection.callback`: nothing is read
+    before. Messages arrive as `str`: bytes that are no UTF-8 are kept as surrogate escapes (PEP 383), so
+    `payload.encode(errors="surrogateescape")` gives back exactly what was sent.
+    """
+
+    def __init__(
+        self, socket: socket.socket, callback: ConnectionCallback | None = None, *, writer: Writer | None = None
+    ) -> None:
+        self.remote_address: Address = socket.getpeername()[:2]
+        self.local_address: Address = socket.getsockname()[:2]
+        tune(socket)
+        self._socket = socket
+        self._callback = callback
+        self._decoder = Decoder()
+        self._messages: Iterator[bytes] = iter(())
+        self._ended = threading.Event()
+        self._reader = threading.Thread(target=self._read, name=f"reader of {self.remote_address}", daemon=True)
+        self._readable = WaitSelector()
+        self._readable.register(socket, selectors.EVENT_READ)
+        self._shared_writer = writer is not None
+        self._writer = writer or Writer(patience=None, serves_one=True)
+        self._outbox = Outbox(socket)
+        self._writer.add(self._outbox)
+
+    def _start(self) -> None:
+        if self._callback is not None and not self.closed:
+            self._reader.start()
+
+    @property
+    def callback(self) -> ConnectionCallback | None:
+        """Who hears of events. Setting it on a fresh connection starts the reader; it can be set once."""
+        return self._callback
+
+    @callback.setter
+    def callback(self, callback: ConnectionCallback) -> None:
+        if self._callback is not None:
+            raise ValueError("the callback of a connection can be set only once")
+        self._callback = callback
+        self._start()
+
+    @property
+    def closed(self) -> bool:
+        """True as soon as nothing more can be sent."""
+        return self._outbox.closing or self._ended.is_set()
+
+    def send(self, message: str | bytes) -> None:
+        """Accept a message for sending, as one frame. Can be called from any thread.
+
+        If the other side does not keep up: waits here (back-pressure) on a connection of its own; a Server's connection
+        is closed instead, with SlowConsumerError as the error, for waiting would hold up everybody else.
+        Raises FramingError if the message is too long, ConnectionError if the connection is closed.
+        """
+        self._writer.send(self._outbox, encode(as_bytes(message)), wait=threading.current_thread() is not self._reader)
+
+    def receive(self) -> str | None:
+        """The next message, or None at the end of the stream: what the reader does. Only for use without a callback.
+
+        Raises OSError if the connection broke, FramingError if what comes in is not made of whole frames.
+        """
+        while True:
+            for message in self._messages:
+                return message.decode("utf-8", "surrogateescape")
+            data = self._receive_some()
+            if not data:
+                self._decoder.end()
+                return None
+            self._messages = self._decoder.feed(data)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Send what was accepted, then the end of the stream, and wait until the other side has closed as well.
+
+        Messages the other side had already sent are still delivered. The wait ends after `timeout` seconds, and in any
+        case when LINGER seconds pass without progress. Harmless when repeated; in a callback it does not wait.
+
+        A socket closed while unread bytes are in it resets the connection, which destroys what is still on its way to
+        the other side (RFC 2525, section 2.17): that is why this is more than `socket.close()`.
+        """
+        if self._writer.close(self._outbox, LINGER) and not self._reader.ident:
+            self._reader.start()  # somebody has to read up to the other side's end
+        if threading.current_thread() is not self._reader:
+            self._ended.wait(timeout)
+
+    def _receive_some(self) -> bytes:
+        while not self._outbox.aborted:
+            try:
+                return self._socket.recv(RECV_SIZE)
+            except BlockingIOError:
+                self._readable.select(CHECK_EVERY)
+        return b""
+
+    def _read(self) -> None:
+        error: Exception | None = None
+        try:
+            self._deliver_messages()
+            error = self._outbox.error
+        except (OSError, FramingError) as problem:
+            error = self._outbox.error or problem
+        finally:
+            self._end(error)
+
+    def _end(self, error: Exception | None) -> None:
+        closed_by_us = not self._writer.close(self._outbox, LINGER)
+        if error is None:
+            self._outbox.drained.wait()  # the other side may have ended only its half: it still gets the rest
+        self._writer.remove(self._outbox)
+        self._readable.close()
+        self._socket.close()
+        if error is not None and not closed_by_us:
+            self._notify("error", error=error)
+        self._ended.set()
+        self._notify("close")
+
+    def _deliver_messages(self) -> None:
+        quota = QUOTA
+        while (message := self.receive()) is not None:
+            self._notify("message", message)
+            quota -= len(message)
+            if quota <= 0 and self._shared_writer:
+                self._writer.wait_until_calm()  # delays the one who floods, and nobody else
+                quota = QUOTA
+
+    def _notify(self, event: str, payload: str | None = None, error: Exception | None = None) -> None:
+        if self._callback is not None:
+            call_safely(self._callback, event, payload, self, error)
+
+
+class Client(Connection):
+    """A connection that we dial: `Client(("localhost", 8081), callback)` or `Client("[::1]:8081", callback)`.
+
+    Raises OSError (ConnectionRefusedError, TimeoutError, socket.gaierror...) if none of the host's addresses answers.
+    """
+
+    def __init__(
+        self,
+        server_address: Address | str,
+        callback: ConnectionCallback | None = None,
+        *,
+        writer: Writer | None = None,
+    ) -> None:
+        connected = dial(as_address(server_address))
+        try:
+            super().__init__(connected, callback, writer=writer)
+        except BaseException:
+            connected.close()
+            raise
+
+
+class Server(metaclass=_StartsWhenBuilt):
+    """A listener and what comes in by it. `Server(port, callback)` listens on every IPv4 address of this host;
+    `Server(("::1", port), callback)` and `Server("localhost:8081", callback)` on one. Port 0 lets the system choose.
+
+    Listens when the constructor returns. Raises OSError if the address cannot be had (in use, not of this host).
+    The event "connect" brings a fresh connection, which is not read before its `callback` is set.
+    """
+
+    def __init__(self, port: int | str | Address, callback: ServerCallback | None = None) -> None:
+        self._listener = listen(port)
+        self._listener.setblocking(False)
+        self.local_address: Address = self._listener.getsockname()[:2]
+        self.writer = Writer()
+        self._callback = callback
+        self._stopped = threading.Event()
+        self._wake, self._woken = socket.socketpair()
+        self._thread = threading.Thread(target=self._listen, name=f"listener {self.local_address}", daemon=True)
+
+    def _start(self) -> None:
+        if self._callback is not None:
+            self._thread.start()
+
+    @property
+    def callback(self) -> ServerCallback | None:
+        """Who hears of events. Setting it on a fresh server starts accepting; it can be set once."""
+        return self._callback
+
+    @callback.setter
+    def callback(self, callback: ServerCallback) -> None:
+        if self._callback is not None:
+            raise ValueError("the callback of a server can be set only once")
+        self._callback = callback
+        self._start()
+
+    @property
+    def closed(self) -> bool:
+        """True once close() was called."""
+        return self._stopped.is_set()
+
+    def admit(self, connection: Connection) -> None:
+        """From the next broadcast on, this connection hears them. (It must use this server's writer.)"""
+        self.writer.subscribe(connection._outbox)
+
+    def broadcast(self, message: str | bytes, exclude: Connection | None = None) -> None:
+        """Send a message to every admitted connection but `exclude`; all get all broadcasts in the same order.
+
+        Never waits. The message is encoded once; a member that does not keep up is expelled (SlowConsumerError).
+        """
+        self.writer.broadcast(encode(as_bytes(message)), exclude._outbox if exclude else None)
+
+    def close(self) -> None:
+        """Stop listening, now: when this returns, the port is free. Connections live on; close them yourself."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        self._wake.send(b"!")
+        if not self._thread.ident:  # it never ran: there is nobody else to clean up
+            self._release()
+        elif threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _listen(self) -> None:
+        self._notify("listen", address=self.local_address)
+        try:
+            with WaitSelector() as readable:
+                readable.register(self._listener, selectors.EVENT_READ)
+                readable.register(self._woken, selectors.EVENT_READ)
+                while not self._stopped.is_set():
+                    readable.select()
+                    self._accept_all()
+        finally:
+            self._release()
+            self._notify("stop")
+
+    def _accept_all(self) -> None:
+        pause = 0.0
+        while not self._stopped.is_set():
+            try:
+                accepted, remote = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # no descriptors left (EMFILE), no memory, or gone again (ECONNABORTED)
+                if not pause:
+                    self._notify("error", error=error)
+                pause = min(pause * 2 or 0.01, 0.5)
+                self._stopped.wait(pause)
+                continue
+            pause = 0.0
+            self._welcome(accepted, remote[:2])
+
+    def _welcome(self, accepted: socket.socket, remote: Address) -> None:
+        try:
+            connection = Connection(accepted, writer=self.writer)
+        except OSError as error:  # reset while it was queued: that one's problem, not the listener's
+            accepted.close()
+            self._notify("error", address=remote, error=error)
+            return
+        self._notify("connect", connection, remote)
+
+    def _release(self) -> None:
+        for each in (self._listener, self._wake, self._woken):
+            each.close()
+        self.writer.finish()
+
+    def _notify(
+        self,
+        event: str,
+        connection: Connection | None = None,
+        address: Address | None = None,
+        error: Exception | None = None,
+    ) -> None:
+        if self._callback is not None:
+            call_safely(self._callback, event, connection, address, error)
+
+
+def call_safely(callback: Callable[..., Any], *arguments: Any) -> None:
+    """Call a callback. A bug in it is its author's to see, and must not end the thread that serves it."""
+    try:
+        callback(*arguments)
+    except Exception:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+
+
+def as_bytes(message: str | bytes) -> bytes:
+    """The bytes of a message: text as UTF-8, surrogate escapes as the bytes they stand for. Raises ValueError."""
+    return message.encode("utf-8", "surrogateescape") if isinstance(message, str) else bytes(message)
+
+
+def message(text: str, sender: str, timestamp: datetime | None = None) -> str:
+    """A chat message as the course's examples write it: time and sender on one line, the text on the next."""
+    return f"[{(timestamp or datetime.now()).isoformat()}] {sender}:\n\t{text}"
