@@ -35,7 +35,7 @@ def address(ip: str = "0.0.0.0", port: int | str | None = None) -> Address:
     return host, number
 
 
-def show(endpoint: Address) -> str:
+def show_endpoint(endpoint: Address) -> str:
     """`host:port`, the host in brackets if it is an IPv6 address (RFC 3986, section 3.2.2)."""
     host, port = endpoint
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -64,7 +64,7 @@ def dial(endpoint: Address) -> socket.socket:
     if connected.getsockname() == connected.getpeername():
         # Dialling a free port of one's own host can meet oneself: TCP's simultaneous open (RFC 9293, section 3.5).
         connected.close()
-        raise ConnectionRefusedError(f"nobody listens on {show(endpoint)}")
+        raise ConnectionRefusedError(f"nobody listens on {show_endpoint(endpoint)}")
     return connected
 
 

@@ -318,7 +318,7 @@ def call_safely(callback: Callable[..., Any], *arguments: Any) -> None:
     try:
         callback(*arguments)
     except Exception:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
 
 
 def as_bytes(message: str | bytes) -> bytes:

@@ -67,8 +67,9 @@ class Writer:
 
     def __init__(self, patience: float | None = PATIENCE, serves_one: bool = False) -> None:
         self._patience = patience
-        self._changed = threading.Condition()  # guards _jobs, _all, _finishing, _behind, and size and closing of each outbox
+        self._changed = threading.Condition()  # guards the next four, and size and closing of every outbox
         self._jobs: deque[tuple[Callable[[list[Any]], Iterable[Outbox]], Any]] = deque()
+        self._working = False
         self._all: set[Outbox] = set()
         self._finishing = serves_one
         self._behind: set[Outbox] = set()
@@ -134,7 +135,7 @@ class Writer:
     def wait_until_calm(self, timeout: float = PATIENCE) -> bool:
         """Wait until all jobs are done and no connection is behind. Returns whether it came to that in time."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._jobs and not self._behind, timeout)
+            return self._changed.wait_for(lambda: not (self._jobs or self._working or self._behind), timeout)
 
     def finish(self) -> None:
         """End the thread as soon as no connection is left."""
@@ -157,7 +158,7 @@ class Writer:
         except OSError:
             pass  # the thread has ended: there is nobody left to send for
 
-    # -- the writer's own thread: each kind of job takes a run of its kind and returns whom it concerns -----------------
+    # -- the writer's own thread; each kind of job takes a run of its kind and returns whom it concerns ---------------
 
     def _run(self) -> None:
         while not self._is_over():
@@ -168,12 +169,14 @@ class Writer:
                     self._flush(key.data)
             with self._changed:
                 jobs, self._jobs = self._jobs, deque()
+                self._working = True
             for do, run in groupby(jobs, key=itemgetter(0)):
                 for outbox in do([argument for _, argument in run]):
                     if not outbox.watched:
                         self._flush(outbox)
             self._keep_deadlines()
             with self._changed:
+                self._working = False
                 self._changed.notify_all()
         self._release()
 
@@ -191,7 +194,7 @@ class Writer:
         return ()
 
     def _send(self, requests: list[tuple[Outbox, bytes]]) -> Iterable[Outbox]:
-        concerned = {}
+        concerned: dict[Outbox, None] = {}
         for outbox, frame in requests:
             outbox.pieces.append(frame)
             concerned[outbox] = None
