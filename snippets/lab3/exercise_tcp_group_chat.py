@@ -261,6 +261,7 @@ class ChatPeer(UserSide):
         self._reasons: dict[str, str] = {}
         self._room: Room[str] = Room(default_name=self._default_name)
         self._lock = threading.Lock()
+        self._leaving = False
         self._server = Server(endpoint, self._on_server_event)
 
     def dial(self, endpoint: Address) -> None:
@@ -294,6 +295,7 @@ class ChatPeer(UserSide):
         self._server.close()
         deadline = time.monotonic() + SHUTDOWN
         with self._lock:
+            self._leaving = True
             links = list(self._links)
         for link in links:
             self._send(link, {"do": "leave"})
@@ -337,7 +339,7 @@ class ChatPeer(UserSide):
             elif event == "close":
                 del self._links[link]
                 self._dialled.discard(link)
-                if peer:
+                if peer and not self._leaving:
                     self._on_end(peer)
 
     def _on_end(self, peer: str) -> None:
@@ -377,7 +379,7 @@ class ChatPeer(UserSide):
         return not is_second_link
 
     def _with_a_free_name(self, link: Connection, introduction: Message) -> Message:
-        """Of two peers with one name, the one who was dialled keeps it. Until the other has another, tell them apart."""
+        """Of two peers with one name, the one who was dialled keeps it. Until the other changes, tell them apart."""
         name = introduction.get("name")
         if link in self._dialled and isinstance(name, str) and self._room.is_taken(name, str(self._links[link])):
             return {**introduction, "name": f"{name[:20]} ({link.remote_address[1]})"}

@@ -133,9 +133,7 @@ class Room(Generic[Member]):
     def _say(self, member: Member, asked: Message) -> list[Action]:
         text = harmless(text_field(asked, "text"))
         if len(text) > MAX_LINE:
-            raise RefusedError(
-                f"a line has at most {MAX_LINE:,} characters, this one had {len(text):,} and was not sent"
-            )
+            raise RefusedError(f"a line has at most {MAX_LINE:,} characters; yours, of {len(text):,}, was not sent")
         if not text.strip():
             return []
         return [Broadcast({"event": "said", "name": self._names[member], "text": text}, exclude=member)]

@@ -1,0 +1,206 @@
+"""One child process under pexpect: on a pseudo-terminal, or on pipes. Nothing here ever blocks.
+
+Bytes that the child does not take yet wait in a buffer, and what it prints is fetched whenever the Chat's loop turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import os
+from pathlib import Path
+import signal
+from typing import Any
+
+import pexpect
+from pexpect.popen_spawn import PopenSpawn
+import psutil
+
+POSIX = os.name == "posix"
+READ_SIZE = 65536
+MARK = "SNIPPETS_GRADER_RUN"  # set in the environment of every child, to find those that daemonise
+END_OF_INPUT = "\x04"  # Ctrl-D
+
+
+def child_environment(run: str, extra: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment of a child: output at once, in UTF-8, without colours; `run` marks those who belong together."""
+    asked = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "TERM": "dumb", "NO_COLOR": "1", MARK: run}
+    return {**os.environ, **asked, **(extra or {})}
+
+
+class Process:
+    """What a pseudo-terminal and pipes have in common. `output` is the descriptor to wait for, or None."""
+
+    _read_timeout = 0.0
+
+    def __init__(self, child: Any, pid: int, input: int, output: int | None) -> None:
+        self._child = child
+        self.pid = pid
+        self.output = output
+        self._input = input
+        self._unwritten = b""
+        self._at_end_of_output = False
+        if POSIX:
+            os.set_blocking(input, False)
+
+    def read(self) -> str | None:
+        """What the child has printed since the last call; None when there will be no more."""
+        if self._at_end_of_output:
+            return None
+        try:
+            return str(self._child.read_nonblocking(READ_SIZE, self._read_timeout))
+        except pexpect.TIMEOUT:
+            return ""
+        except (pexpect.EOF, OSError):
+            self._at_end_of_output = True
+            return None
+
+    def write(self, text: str) -> None:
+        """Give the child some input; what it does not take now goes with the next call, of write or of flush."""
+        self._unwritten += text.encode("utf-8", "surrogateescape")
+        self.flush()
+
+    def flush(self) -> None:
+        """Try again to hand over what the child did not take."""
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[os.write(self._input, self._unwritten) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._unwritten = b""  # it has closed its input
+
+    @property
+    def has_unwritten_input(self) -> bool:
+        """Whether the child has not yet taken all it was given."""
+        return bool(self._unwritten)
+
+    def send_signal(self, number: int) -> None:
+        """Send the child a signal, if it is still there."""
+        if self.exit() is None:
+            try:
+                os.kill(self.pid, number)
+            except OSError:
+                pass
+
+    def end_input(self) -> None:
+        """Tell the child that its input is over."""
+        raise NotImplementedError
+
+    def exit(self) -> tuple[int | None, int | None] | None:
+        """(status, signal) of a child that has ended, one of the two None; None for one that runs."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """End the child with all its descendants, now."""
+        for each in family(self.pid):
+            try:
+                each.kill()
+            except psutil.Error:
+                pass
+
+    def free(self) -> None:
+        """After kill(): wait for the child, and release what it used here."""
+        raise NotImplementedError
+
+
+class PtyProcess(Process):
+    """A child on a pseudo-terminal of its own: what it does is what a user at a terminal sees. Lines end at 4,095."""
+
+    def __init__(self, argv: Sequence[str], cwd: Path | None, env: dict[str, str]) -> None:
+        child: Any = pexpect.spawn(
+            argv[0],
+            list(argv[1:]),
+            cwd=cwd,
+            env=env,
+            echo=False,  # with echo, a program's silence looks like an answer
+            dimensions=(50, 1000),
+            maxread=READ_SIZE,
+            encoding="utf-8",
+            codec_errors="replace",
+            preexec_fn=reset_interrupts,
+        )
+        child.ptyproc.delayafterclose = child.ptyproc.delayafterterminate = 0  # 0.1 s a child otherwise
+        super().__init__(child, child.pid, child.child_fd, child.child_fd)
+
+    def end_input(self) -> None:
+        self.write(END_OF_INPUT)
+
+    def exit(self) -> tuple[int | None, int | None] | None:
+        if self._child.isalive():
+            return None
+        return self._child.exitstatus, self._child.signalstatus
+
+    def kill(self) -> None:
+        super().kill()
+        try:
+            os.killpg(self.pid, signal.SIGKILL)  # pexpect makes the child the leader of a session of its own
+        except OSError:
+            pass
+
+    def free(self) -> None:
+        if self._child.isalive():
+            self._child.wait()
+        self._child.close(force=True)
+
+
+class PipeProcess(Process):
+    """A child on pipes: lines of any length, and all there is on Windows."""
+
+    _read_timeout = 1.0  # with 0 PopenSpawn does not look; it never waits for more than is in its queue
+
+    def __init__(self, argv: Sequence[str], cwd: Path | None, env: dict[str, str]) -> None:
+        child: Any = PopenSpawn(list(argv), cwd=cwd, env=env, encoding="utf-8", codec_errors="replace")
+        child._read_queue.maxsize = 1_000  # of up to 1,024 bytes: endless output must wait, not fill our memory
+        super().__init__(child, child.pid, child.proc.stdin.fileno(), None)
+
+    def end_input(self) -> None:
+        if not self._child.proc.stdin.closed:
+            self._child.sendeof()
+
+    def exit(self) -> tuple[int | None, int | None] | None:
+        code = self._child.proc.poll()
+        if code is None:
+            return None
+        return (code, None) if code >= 0 else (None, -code)
+
+    def free(self) -> None:
+        self._child.proc.wait()
+        while self._child._read_thread.is_alive():
+            self.read()  # it may be waiting for room in the queue
+            self._child._read_thread.join(0.01)
+        for stream in (self._child.proc.stdin, self._child.proc.stdout):
+            try:
+                stream.close()
+            except OSError:
+                pass
+
+
+TRANSPORTS: dict[str, type[PtyProcess] | type[PipeProcess]] = {"pty": PtyProcess, "pipe": PipeProcess}
+DEFAULT_TRANSPORT = "pty" if POSIX else "pipe"
+
+
+def reset_interrupts() -> None:
+    """A shell starts background jobs with SIGINT ignored, and children inherit that: undo it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all that descend from it."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def marked(run: str) -> list[psutil.Process]:
+    """Every process that belongs to a run, also one that left its group, session or parent."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == run and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            pass  # not ours, or gone
+    return found
