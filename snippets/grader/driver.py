@@ -62,6 +62,7 @@ class Participant:
         self.shown_size = 0
         self.exit: tuple[int | None, int | None] | None = None
         self.output_ended = False
+        self.gone = False  # it was told to leave, or killed
         self._tail = ""
 
     @property
@@ -157,6 +158,7 @@ class Chat:
 
     def leave(self, who: Participant) -> None:
         """Leave by the documented word, or else by the end of input."""
+        who.gone = True
         if self.commands.leave is not None:
             self.type(who, self.commands.leave)
         else:
@@ -174,6 +176,7 @@ class Chat:
 
     def kill(self, who: Participant) -> None:
         """SIGKILL, to the process and its descendants: a client that dies."""
+        who.gone = True
         self.history.add("signal", who.name, signal="SIGKILL")
         for each in family(who.process.pid):
             try:
@@ -231,28 +234,31 @@ class Chat:
         signs_of_life: dict[str, int] = {}
         next_try: dict[str, float] = {}
 
-        def unheard() -> list[tuple[Participant, Participant]]:
+        def unheard(which: slice) -> list[tuple[Participant, Participant]]:
             return [
                 (a, b)
                 for a, b in itertools.permutations(everybody, 2)
-                if (a in newcomers or b in newcomers) and not any(self.sees(b, each) for each in greetings[a.name])
+                if (a in newcomers or b in newcomers)
+                and not any(self.sees(b, each) for each in greetings[a.name][which])
             ]
 
         def greet_where_needed() -> bool:
-            pairs = unheard()
+            pairs = unheard(slice(None))
             for a in {a.name: a for a, _ in pairs}.values():
                 signs = sum(listener.shown_size for speaker, listener in pairs if speaker is a)
                 if signs != signs_of_life.get(a.name) or time.monotonic() > next_try[a.name]:
                     signs_of_life[a.name], next_try[a.name] = signs, time.monotonic() + GREET_AGAIN
                     greetings[a.name].append(self.say(a, "Hello"))
-            return not pairs or not all(who.alive for who in everybody)
+            calm = not unheard(slice(-1, None))  # no greeting is still on its way
+            return calm or not all(who.alive for who in everybody)
 
         self.wait_until(greet_where_needed, timeout)
-        return [f"{listener.name} does not hear {speaker.name}" for speaker, listener in unheard()]
+        return [f"{listener.name} does not hear {speaker.name}" for speaker, listener in unheard(slice(None))]
 
     def others(self, *those: Participant) -> list[Participant]:
-        """The participants who are alive and are neither among those nor the server."""
-        return [who for who in self.participants.values() if who not in those and who.alive and who.name != SERVER]
+        """Who is present (alive, and has neither left nor been killed), without those, and without the server."""
+        present = [who for who in self.participants.values() if who.alive and not who.gone and who.name != SERVER]
+        return [who for who in present if who not in those]
 
     def _turn(self) -> None:
         for who in self.participants.values():

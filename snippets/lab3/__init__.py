@@ -1,4 +1,4 @@
-"""Lab 3: chat over TCP. The toolkit's names, for `from snippets.lab3 import *`.
+"""Chat over TCP: from a wrong echo to a group chat. The toolkit's names, for `from snippets.lab3 import *`.
 
 The last three are standard modules and a class that solutions written for the course's toolkit get from this import.
 """

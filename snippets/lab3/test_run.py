@@ -39,9 +39,21 @@ from snippets.grader.matrix import (
 from snippets.grader.process import DEFAULT_TRANSPORT, TRANSPORTS
 
 REFERENCE = "snippets.lab3.exercise_tcp_group_chat"
+CHECKOUT = Path(*REFERENCE.split(".")).with_suffix(".py")  # in somebody else's copy of the repository
 CLIENTS = ("jing yang", "mobius", "YJ")
 VICTIM = "mobius"
 LATECOMER = "latecomer"
+CONVERSATION = (
+    ("jing yang", "Good morning! Does TCP keep our messages apart?"),
+    ("mobius", "No: it keeps bytes in order, and nothing else."),
+    ("YJ", "So how do I know where a message ends?"),
+    ("mobius", "You say how long it is before you send it."),
+    ("jing yang", "And if the header itself arrives in two pieces?"),
+    ("YJ", "Then I wait for the rest of it."),
+    ("jing yang", "And if one of us dies in the middle of this?"),
+    ("YJ", "Let us see."),
+    ("mobius", "Why do you look at me?"),
+)
 
 STEPS = {  # what has to hold, in the order of the story, with its points
     "starts": (10, "The server starts and listens."),
@@ -85,7 +97,7 @@ class Story:
         self.lines: list[Event] = []
 
     def tell(self) -> None:
-        """Play all scenes; stop early where the next one makes no sense any more."""
+        """Play all scenes; stop where the next one would make no sense."""
         try:
             self.everybody_comes_in()
             self.they_talk()
@@ -93,9 +105,9 @@ class Story:
             self.one_is_killed()
             self.somebody_new_comes_in()
             self.they_leave()
+            self.the_server_is_ended()
         except StoryEnds:
             pass
-        self.the_server_is_ended()
 
     def everybody_comes_in(self) -> None:
         server = self.chat.start_server()
@@ -112,14 +124,12 @@ class Story:
         self.note("conversation", *self.all_hear_each_other(clients), needed=True)
 
     def they_talk(self) -> None:
-        texts = ("Good morning!", "Does TCP keep messages apart?", "No, it keeps bytes in order.")
         said = []
-        for text in texts:
-            for speaker in self.clients():
-                said.append(self.chat.say(speaker, text))
-                self.chat.wait_until(lambda: self.chat.all_see(self.clients(), said[-1:]), self.patience())
+        for speaker, text in CONVERSATION:
+            said.append(self.chat.say(self.chat.participants[speaker], text))
+            self.chat.wait_until(lambda: self.chat.all_see(self.clients(), said[-1:]), self.patience())
         self.judge("conversation", said)
-        cells = self.matrix(self.lines)
+        cells = self.matrix(said)
         self.note("attribution", *without(cells, MISATTRIBUTED))
         self.note("no-echo", *without(cells, ECHOED))
 
@@ -151,27 +161,27 @@ class Story:
         self.note("late-join", heard, reason)
 
     def they_leave(self) -> None:
-        clean = []
-        for leaver in self.clients():
-            remaining = self.chat.others(leaver)
-            before = self.sizes()
-            self.chat.leave(leaver)
-            gone = self.chat.wait_until(lambda: not leaver.alive)
-            clean.append(f"{leaver.name}: {how_it_ended(leaver)}" if not gone or leaver.exit != (0, None) else "")
-            if len(remaining) == 2:
-                told = self.chat.wait_until(lambda: all(who.shown_size > before[who.name] for who in remaining))
-                self.note("leave-notice", told, f"{leaver.name} left and not everybody's screen showed anything")
-                self.judge("survives-leave", [self.chat.say(who, f"{leaver.name} has left") for who in remaining])
-        self.note("leave", not any(clean), "; ".join(filter(None, clean)))
+        first, *rest = self.clients()
+        before = self.sizes()
+        unclean = self.leaves(first)
+        told = self.chat.wait_until(lambda: all(who.shown_size > before[who.name] for who in rest))
+        self.note("leave-notice", told, f"{first.name} left and not everybody's screen showed anything")
+        self.judge("survives-leave", [self.chat.say(who, f"{first.name} has left us") for who in rest])
+        for each in rest:
+            unclean += self.leaves(each)
+        self.note("leave", not unclean, "; ".join(unclean))
+
+    def leaves(self, who: Participant) -> list[str]:
+        """Somebody leaves; what was not clean about it."""
+        self.chat.leave(who)
+        self.chat.wait_until(lambda: not who.alive)
+        return [] if who.exit == (0, None) else [f"{who.name} {how_it_ended(who)}"]
 
     def the_server_is_ended(self) -> None:
-        server = self.chat.participants.get("server")
-        if server is None:
-            return
-        left_by_itself = not server.alive
+        server = self.server()
         self.chat.send_signal(server, signal.SIGINT)
         ended = self.chat.wait_until(lambda: not server.alive, 3.0)
-        in_order = ended and not left_by_itself and "Traceback" not in self.chat.history.screen(server.name)
+        in_order = ended and "Traceback" not in self.chat.history.screen(server.name)
         self.note("shutdown", in_order, f"the server {how_it_ended(server)}: {last_words(self.chat, server)}")
         running = self.chat.left_running()
         self.note("clean", not running, f"still running: {', '.join(str(each.pid) for each in running)}")
@@ -267,15 +277,18 @@ class Printer:
 
 
 def commands_for(module: str) -> Commands:
-    """How a solution is started: a module's name, or the path of a file. Raises CannotRun if there is no such file."""
+    """How a solution is started: a module's name, a file, or a checkout. Raises CannotRun if there is no such thing."""
     path = Path(module)
-    if path.suffix == ".py" or path.exists():
+    cwd = None
+    if (path / CHECKOUT).is_file():
+        program, cwd = [sys.executable, "-m", REFERENCE], path.resolve()
+    elif path.suffix == ".py" or path.exists():
         if not path.is_file():
-            raise CannotRun(f"{module} is not a file")
+            raise CannotRun(f"{module} is neither a file nor a checkout with {CHECKOUT}")
         program = [sys.executable, str(path.resolve())]
     else:
         program = [sys.executable, "-m", module]
-    return Commands(server=[*program, "server", "{port}"], client=[*program, "client", "{host}:{port}"])
+    return Commands(server=[*program, "server", "{port}"], client=[*program, "client", "{host}:{port}"], cwd=cwd)
 
 
 def checklist(findings: list[Finding]) -> str:
@@ -317,9 +330,7 @@ def arguments_of(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Plays a conversation between a server and three clients, and judges it."
     )
-    parser.add_argument(
-        "--module", default=REFERENCE, metavar="NAME", help="module or file to run instead of the reference"
-    )
+    parser.add_argument("--module", default=REFERENCE, metavar="NAME", help="module, file or checkout to run instead")
     parser.add_argument("--port", type=port_number, help="where the server is to listen (default: a free port)")
     parser.add_argument("--transport", choices=TRANSPORTS, default=DEFAULT_TRANSPORT, help="how the programs are run")
     parser.add_argument(

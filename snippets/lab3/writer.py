@@ -172,7 +172,9 @@ class Writer:
                 self._working = True
             for do, run in groupby(jobs, key=itemgetter(0)):
                 for outbox in do([argument for _, argument in run]):
-                    if not outbox.watched:
+                    if outbox.watched:
+                        self._note_whether_behind(outbox)
+                    else:
                         self._flush(outbox)
             self._keep_deadlines()
             with self._changed:

@@ -1,0 +1,21 @@
+"""What holds for every test: it leaves no thread, no child process and no open socket behind (warnings are errors)."""
+
+from collections.abc import Iterator
+import gc
+import threading
+
+import psutil
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    before = set(threading.enumerate())
+    children_before = set(psutil.Process().children(recursive=True))
+    yield
+    gc.collect()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+        assert not thread.is_alive(), f"{thread.name} is still running"
+    left = set(psutil.Process().children(recursive=True)) - children_before
+    assert not left, f"still running: {left}"
