@@ -108,17 +108,19 @@ class Chat:
     # -- starting ------------------------------------------------------------------------------------------------------
 
     def start(self, name: str, argv: Sequence[str]) -> Participant:
-        """Start a program. Raises CannotRun if there is no such program."""
+        """Start a program. A name that was there before gets a number. Raises CannotRun if there is no such program."""
+        numbered = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
+        label = next(each for each in numbered if each not in self.participants)
         env = child_environment(self._run, self.commands.env)
         try:
             process = self._transport(argv, self.commands.cwd, env)
         except Exception as error:  # pexpect has exceptions of its own, none of which should be shown raw
             raise CannotRun(f"cannot start {argv[0]}: {first_line(error)}") from None
-        participant = Participant(name, process)
-        self.participants[name] = participant
+        participant = Participant(label, process)
+        self.participants[label] = participant
         if process.output is not None:
             self._selector.register(process.output, selectors.EVENT_READ)
-        self.history.add("started", name, argv=list(argv), pid=process.pid)
+        self.history.add("started", label, argv=list(argv), pid=process.pid)
         return participant
 
     def start_server(self) -> Participant:

@@ -61,7 +61,7 @@ STEPS = {  # what has to hold, in the order of the story, with its points
     "conversation": (15, "Each line reaches everybody else exactly once, in order."),
     "attribution": (10, "Each line comes with its sender's name."),
     "no-echo": (10, "Nobody gets a line of their own back."),
-    "merged": (5, "Five lines typed at once arrive as five lines."),
+    "merged": (5, "Twenty lines typed at once arrive as twenty lines."),
     "survives-kill": (15, f"{VICTIM} is killed (SIGKILL): the server and the others stay, and chat on."),
     "kill-notice": (5, f"The others are told that {VICTIM} is gone."),
     "late-join": (5, "Somebody new comes in, talks and is heard."),
@@ -101,7 +101,7 @@ class Story:
         try:
             self.everybody_comes_in()
             self.they_talk()
-            self.one_pastes_five_lines()
+            self.one_pastes_twenty_lines()
             self.one_is_killed()
             self.somebody_new_comes_in()
             self.they_leave()
@@ -133,8 +133,8 @@ class Story:
         self.note("attribution", *without(cells, MISATTRIBUTED))
         self.note("no-echo", *without(cells, ECHOED))
 
-    def one_pastes_five_lines(self) -> None:
-        said = self.chat.say_all(self.clients()[0], [f"Line {number} of five" for number in range(1, 6)])
+    def one_pastes_twenty_lines(self) -> None:
+        said = self.chat.say_all(self.clients()[0], [f"Line {number} of twenty" for number in range(1, 21)])
         self.judge("merged", said)
 
     def one_is_killed(self) -> None:

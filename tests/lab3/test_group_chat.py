@@ -154,7 +154,8 @@ def test_a_reset_member_is_announced_as_lost_with_the_reason() -> None:
 
 def test_ending_the_server_tells_every_member() -> None:
     with crowd() as here:
-        members = [*come_in(here, 20), here.newcomer()]
+        members = [*come_in(here, 20), here.newcomer("m0")]
+        here.wait_until(lambda: bool(members[-1].of("refused")))  # connected, and still without a name
         here.server.terminate()
         here.wait_until(lambda: all(each.ended for each in members))
         assert all(each.events[-1] == {"event": "closing"} for each in members)

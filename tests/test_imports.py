@@ -1,0 +1,67 @@
+"""Imports point one way, so that every part can be read, tested and replaced on its own."""
+
+import ast
+from pathlib import Path
+import sys
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "snippets").rglob("*.py"))
+LAB, GRADER = "snippets.lab3.", "snippets.grader."
+IO = {"socket", "os", "sys", "threading", "selectors", "subprocess", "time", "pexpect", "signal"}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_the_lab_stands_on_the_standard_library_and_the_grader_never_imports_it(path: Path) -> None:
+    name, found = name_of(path), imports(path)
+    ours = {each for each in found if each.startswith("snippets")}
+    if name.startswith(LAB) and name != "snippets.lab3.test_run":
+        foreign = {each.partition(".")[0] for each in found - ours} - set(sys.stdlib_module_names)
+        assert not foreign
+        assert all(each.startswith(LAB) for each in ours)
+    if name.startswith(GRADER):
+        assert not {each for each in ours if each.startswith("snippets.lab3")}
+
+
+@pytest.mark.parametrize(
+    ("module", "may_import"),
+    [
+        ("lab3/framing.py", set()),
+        ("lab3/text.py", set()),
+        ("lab3/endpoints.py", set()),
+        ("lab3/writer.py", set()),
+        ("lab3/terminal.py", set()),
+        ("lab3/room.py", {LAB + "text"}),
+        ("lab3/toolkit.py", {LAB + "framing", LAB + "writer", LAB + "endpoints"}),
+        ("lab3/example1_tcp_echo_wrong.py", set()),
+        ("lab3/example2_tcp_echo.py", set()),
+        ("grader/history.py", set()),
+        ("grader/matrix.py", {GRADER + "history"}),
+        ("grader/process.py", set()),
+        ("grader/driver.py", {GRADER + "history", GRADER + "process"}),
+    ],
+)
+def test_imports_point_one_way(module: str, may_import: set[str]) -> None:
+    ours = {each for each in imports(ROOT / "snippets" / module) if each.startswith("snippets")}
+    assert ours <= may_import
+
+
+@pytest.mark.parametrize("module", ["lab3/framing.py", "lab3/room.py", "lab3/text.py", "grader/matrix.py"])
+def test_what_decides_does_no_io(module: str) -> None:
+    assert not imports(ROOT / "snippets" / module) & IO
