@@ -3,9 +3,9 @@
     python3 install.py poetry run python -m snippets.lab3.test_run
     python3 install.py --with test poetry run pytest
 
-Needs Python 3.10 or later with pip and venv, nothing else. A Poetry that is installed is used; otherwise one is put into
-a virtual environment of its own, `.poetry` beside this file, and a launcher for it into a folder of the PATH (or, if none
-can be written to, into ~/.local/bin). Afterwards `poetry run ...` works by itself. Does nothing where nothing is missing.
+Needs Python 3.10 or later with venv, nothing else. A Poetry that is installed is used; otherwise one is put into a
+virtual environment of its own, `.poetry` beside this file, and a launcher for it into a folder of the PATH (or, if none
+can be written to, into ~/.local/bin). Afterwards `poetry run ...` works by itself. What is there already is kept.
 
 Poetry asks a package index for JSON (PEP 691); some indexes answer in HTML only, and then `poetry install` fails though
 pip works. A plugin installed next to Poetry makes it read HTML; it is told where pip looks.
@@ -73,19 +73,21 @@ def make_reachable(poetry: str) -> None:
 def environment(poetry: str) -> "dict[str, str]":
     """Ours, with Poetry on the PATH, and with pip's index for the plugin."""
     path = os.pathsep.join([str(Path(poetry).parent), os.environ.get("PATH", "")])
-    return {MIRROR_VARIABLE: index_of_pip(), **os.environ, "PATH": path}
+    index = index_of_pip(BIN / "python" if BIN.exists() else Path(sys.executable))
+    return {**({MIRROR_VARIABLE: index} if index else {}), **os.environ, "PATH": path}
 
 
-def index_of_pip() -> str:
-    """Where pip looks for packages, from its configuration or its default."""
-    ask = "from pip._internal.commands import create_command as c; print(c('install').parser.get_default_values().index_url)"
-    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False)
+def index_of_pip(python: Path) -> str:
+    """Where an interpreter's pip looks for packages, from its configuration or its default; empty if it has no pip."""
+    ask = "from pip._internal.commands import create_command as make"
+    ask += "; print(make('install').parser.get_default_values().index_url)"
+    done = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 
 def install_project(poetry: str, groups: "list[str]") -> None:
     """Have Poetry install the project. One without the plugin may fail on an index without JSON: then take our own."""
-    words = ["install", "--quiet", *(f"--with={group}" for group in groups)]
+    words = ["install", "--no-interaction", *(f"--with={group}" for group in groups)]
     if subprocess.run([poetry, *words], cwd=HERE, env=environment(poetry), check=False).returncode == 0:
         return
     if Path(poetry).parent == BIN:
@@ -96,12 +98,10 @@ def install_project(poetry: str, groups: "list[str]") -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Installs what is missing, and runs a command.")
-    parser.add_argument(
-        "--with", dest="groups", action="append", default=[], metavar="GROUP", help="a group to install"
-    )
+    parser.add_argument("--with", dest="groups", action="append", default=[], metavar="GROUP", help="such as test")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run afterwards, e.g. poetry run pytest")
     arguments = parser.parse_args()
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036 - whoever runs this may have an older one
         sys.exit("Error: Python 3.10 or later is needed")
     try:
         poetry = installed_poetry() or install_poetry()
