@@ -26,6 +26,7 @@ BIN = OWN / ("Scripts" if os.name == "nt" else "bin")
 POETRY = "poetry>=2.1,<3"
 MIRROR_PLUGIN = "poetry-plugin-pypi-mirror>=0.6,<1"
 MIRROR_VARIABLE = "POETRY_PYPI_MIRROR_URL"
+CERTIFICATES_VARIABLE = "REQUESTS_CA_BUNDLE"
 
 
 def installed_poetry() -> "str | None":
@@ -71,18 +72,18 @@ def make_reachable(poetry: str) -> None:
 
 
 def environment(poetry: str) -> "dict[str, str]":
-    """Ours, with Poetry on the PATH, and with pip's index for the plugin."""
+    """Ours, with Poetry on the PATH, and with what pip knows about its package index."""
     path = os.pathsep.join([str(Path(poetry).parent), os.environ.get("PATH", "")])
-    index = index_of_pip(BIN / "python" if BIN.exists() else Path(sys.executable))
-    return {**({MIRROR_VARIABLE: index} if index else {}), **os.environ, "PATH": path}
+    return {**what_pip_knows(BIN / "python" if BIN.exists() else Path(sys.executable)), **os.environ, "PATH": path}
 
 
-def index_of_pip(python: Path) -> str:
-    """Where an interpreter's pip looks for packages, from its configuration or its default; empty if it has no pip."""
+def what_pip_knows(python: Path) -> "dict[str, str]":
+    """The index and the certificates of an interpreter's pip, configured or default, as variables for Poetry."""
     ask = "from pip._internal.commands import create_command as make"
-    ask += "; print(make('install').parser.get_default_values().index_url)"
+    ask += "; options = make('install').parser.get_default_values(); print(options.index_url, options.cert or '', sep='\\n')"
     done = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    index, certificates = (done.stdout.splitlines() + ["", ""])[:2]
+    return {name: value for name, value in ((MIRROR_VARIABLE, index), (CERTIFICATES_VARIABLE, certificates)) if value}
 
 
 def install_project(poetry: str, groups: "list[str]") -> None:
