@@ -79,10 +79,13 @@ def environment(poetry: str) -> "dict[str, str]":
 
 def what_pip_knows(python: Path) -> "dict[str, str]":
     """The index and the certificates of an interpreter's pip, configured or default, as variables for Poetry."""
-    ask = "from pip._internal.commands import create_command as make"
-    ask += "; options = make('install').parser.get_default_values(); print(options.index_url, options.cert or '', sep='\\n')"
+    ask = """if True:
+        from pip._internal.commands import create_command
+        options = create_command("install").parser.get_default_values()
+        print(options.index_url, options.cert or "", sep="\\n")
+    """
     done = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
-    index, certificates = (done.stdout.splitlines() + ["", ""])[:2]
+    index, certificates, *_ = [*done.stdout.splitlines(), "", ""]
     return {name: value for name, value in ((MIRROR_VARIABLE, index), (CERTIFICATES_VARIABLE, certificates)) if value}
 
 

@@ -17,7 +17,6 @@ import itertools
 import os
 from pathlib import Path
 import re
-import secrets
 import selectors
 import signal
 import socket
@@ -96,7 +95,7 @@ class Chat:
         self.history = History(watch)
         self.participants: dict[str, Participant] = {}
         self._transport = TRANSPORTS[transport]
-        self._run = secrets.token_hex(8)
+        self._run = os.urandom(8).hex()
         self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> Chat:
@@ -304,7 +303,7 @@ class Chat:
 
 def new_nonce() -> str:
     """A word that occurs in no other line."""
-    return f"#{secrets.token_hex(4)}"
+    return f"#{os.urandom(4).hex()}"
 
 
 def free_port(host: str) -> int:

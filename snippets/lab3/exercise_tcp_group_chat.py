@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+import os
 import queue
-import secrets
 import signal
 import sys
 import threading
@@ -255,7 +255,7 @@ class ChatPeer(UserSide):
 
     def __init__(self, endpoint: Address) -> None:
         super().__init__()
-        self._id = secrets.token_hex(8)
+        self._id = os.urandom(8).hex()
         self._links: dict[Connection, str | None] = {}  # each with the id of the peer behind it, once that is known
         self._dialled: set[Connection] = set()
         self._reasons: dict[str, str] = {}

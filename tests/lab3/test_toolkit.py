@@ -103,12 +103,12 @@ def test_messages_of_many_threads_do_not_interleave() -> None:
     with running_server() as (server, recorder):
         client = Client(server.local_address, Recorder())
         texts = [f"{thread}:{number}:" + str(thread) * 2_000 for thread in range(8) for number in range(100)]
-        senders = [
-            threading.Thread(
-                target=lambda part: [client.send(text) for text in part], args=[texts[n * 100 : n * 100 + 100]]
-            )
-            for n in range(8)
-        ]
+
+        def send_part(part: list[str]) -> None:
+            for text in part:
+                client.send(text)
+
+        senders = [threading.Thread(target=send_part, args=[texts[n * 100 : n * 100 + 100]]) for n in range(8)]
         for sender in senders:
             sender.start()
         recorder.wait_for_connections(1)
@@ -191,7 +191,7 @@ class ClosingRecorder(Recorder):
 
 
 def test_no_event_comes_before_the_constructor_has_returned() -> None:
-    early = []
+    early: list[bool] = []
 
     class Slow(Client):
         def __init__(self, where: Any) -> None:
@@ -403,10 +403,12 @@ def test_all_members_see_the_same_order() -> None:
         receivers = [Recorder() for _ in range(5)]
         clients = [Client(server.local_address, each) for each in receivers]
         recorder.wait_for_connections(5)
-        senders = [
-            threading.Thread(target=lambda n: [server.broadcast(f"{n}:{i}") for i in range(200)], args=[n])
-            for n in range(4)
-        ]
+
+        def broadcast_many(sender: int) -> None:
+            for number in range(200):
+                server.broadcast(f"{sender}:{number}")
+
+        senders = [threading.Thread(target=broadcast_many, args=[n]) for n in range(4)]
         for sender in senders:
             sender.start()
         orders = [each.wait_for_messages(800) for each in receivers]
