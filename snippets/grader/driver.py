@@ -313,14 +313,13 @@ def free_port(host: str) -> int:
 
 
 def tcp_connections(who: Participant) -> list[Any]:
-    """The TCP sockets of a participant's processes, as psutil has them."""
-    found: list[Any] = []
-    for process in family(who.process.pid):
-        try:
-            found += process.net_connections(kind="tcp")
-        except psutil.Error:
-            pass  # it has ended meanwhile
-    return found
+    """The TCP sockets of a participant's process, as psutil has them; if it has none, those of its descendants."""
+    try:
+        process = psutil.Process(who.process.pid)
+        own = process.net_connections(kind="tcp")
+        return own or [each for child in process.children(recursive=True) for each in child.net_connections(kind="tcp")]
+    except psutil.Error:
+        return []  # it has ended meanwhile
 
 
 def listening_ports(who: Participant) -> set[int]:
