@@ -1,0 +1,235 @@
+"""A TCP proxy on one link: what one program dials, and where the bytes really go. Turned by the Chat's loop; no threads.
+
+    dialler ==> [listener]  Link  [socket] ==> target
+
+Bytes towards the target go through `link.forward`, bytes back through `link.backward`; each direction has a fault, which
+may be changed at any time, and counts what it has handed on. `reset`, `half_close` and `close` act at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+import socket
+import struct
+import time
+
+from snippets.grader.faults import EndAfter, Fault
+
+READ_SIZE = 65536
+MAX_HELD = 1 << 20  # bytes held back in one direction; beyond it the proxy stops reading, as any relay would
+SMALL_BUFFER = 4096  # bytes; for links that are going to stall
+NO_LINGER = struct.pack("ii", 1, 0)
+TCP_TABLE = Path("/proc/net/tcp")
+
+
+class Flow:
+    """One direction of one connection."""
+
+    def __init__(
+        self, source: socket.socket, sink: socket.socket, fault: Fault, record: Callable[[bytes], None]
+    ) -> None:
+        self.source = source
+        self.sink = sink
+        self.fault = fault
+        self.carried = 0  # bytes handed on
+        self.ended = False  # the end of the stream was handed on, or never will be
+        self._record = record
+        self._held = bytearray()
+        self._source_ended = False
+        self._last_byte = time.monotonic()
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing is on its way here."""
+        return not self._held and (not self.fault.lock_step or unread_by_receiver(self.sink) == 0)
+
+    def turn(self) -> bool:
+        """Take what has come, hand on what may go. Returns whether anything moved. Raises OSError if a side broke."""
+        moved = self._take()
+        while self._held and self._hand_on():
+            moved = True
+            if self.fault.lock_step:
+                break
+        if self._source_ended and not self._held and not self.ended:
+            self._pass_end(self.fault.passes_end())
+        return moved
+
+    def _take(self) -> bool:
+        if self._source_ended or not self.fault.reads or len(self._held) >= MAX_HELD:
+            return False
+        try:
+            data = self.source.recv(READ_SIZE)
+        except BlockingIOError:
+            return False
+        self._source_ended = not data
+        self._held += data
+        self._last_byte = time.monotonic()
+        return True
+
+    def _hand_on(self) -> bool:
+        if self.fault.lock_step and unread_by_receiver(self.sink):
+            return False
+        size = self.fault.cut(len(self._held), time.monotonic() - self._last_byte)
+        if size < 0:
+            del self._held[:-size]
+            return False
+        sent = 0
+        if size:
+            try:
+                sent = self.sink.send(self._held[:size])
+            except BlockingIOError:
+                return False
+            self._record(bytes(self._held[:sent]))
+            self.carried += sent
+            del self._held[:sent]
+        if isinstance(self.fault, EndAfter) and self.fault.left <= 0:
+            self._pass_end(True)
+        return sent > 0
+
+    def _pass_end(self, really: bool) -> None:
+        self.ended = True
+        self._held.clear()
+        if really:
+            self.sink.shutdown(socket.SHUT_WR)
+
+
+class Link:
+    """A listener that stands for a target; each connection to it is carried on by two flows.
+
+    small: with small buffers, so that a stalled link fills up after a few kilobytes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        target: tuple[str, int],
+        forward: Fault | None = None,
+        backward: Fault | None = None,
+        record: Callable[[str, str, bytes], None] | None = None,
+        small: bool = False,
+    ) -> None:
+        self.name = name
+        self.target = target
+        self.forward = forward or Fault()
+        self.backward = backward or Fault()
+        self.connections: list[tuple[Flow, Flow]] = []
+        self.outgoing_ports: list[int] = []  # the ports the target sees
+        self._record = record or (lambda *_: None)
+        self._small = small
+        self._listener = socket.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET)
+        if small:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
+        self._listener.bind((target[0], 0))
+        self._listener.listen()
+        self._listener.setblocking(False)
+        self.port: int = self._listener.getsockname()[1]
+
+    @property
+    def used(self) -> bool:
+        """Whether anybody has connected through it."""
+        return bool(self.outgoing_ports)
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing is on its way in any connection."""
+        return all(flow.drained for pair in self.connections for flow in pair)
+
+    def set_faults(self, forward: Fault | None = None, backward: Fault | None = None) -> None:
+        """Change the faults, for connections there are and those to come."""
+        self.forward, self.backward = forward or Fault(), backward or Fault()
+        for there, back in self.connections:
+            there.fault, back.fault = self.forward, self.backward
+
+    def turn(self) -> bool:
+        """Accept, and move bytes. Returns whether anything happened."""
+        moved = self._accept()
+        for pair in list(self.connections):
+            try:
+                moved = any([flow.turn() for flow in pair]) or moved
+                broken = all(flow.ended for flow in pair)
+            except OSError:
+                broken = True  # one side was reset: so is the other one
+                self._abort(pair)
+            if broken and pair in self.connections:
+                self.connections.remove(pair)
+                self._close(pair)
+        return moved
+
+    def reset(self) -> None:
+        """Both sides are reset now (RST), whatever was on its way is lost."""
+        for pair in self.connections:
+            self._abort(pair)
+            self._close(pair)
+        self.connections.clear()
+
+    def half_close(self) -> None:
+        """Both sides are sent the end of the stream (FIN) now."""
+        for pair in self.connections:
+            for flow in pair:
+                if not flow.ended:
+                    flow.ended = True
+                    try:
+                        flow.sink.shutdown(socket.SHUT_WR)
+                    except OSError:
+                        pass  # it has gone by itself
+
+    def close(self) -> None:
+        """Stop listening and close everything."""
+        self._listener.close()
+        for pair in self.connections:
+            self._close(pair)
+        self.connections.clear()
+
+    def _accept(self) -> bool:
+        try:
+            dialler, _ = self._listener.accept()
+        except OSError:
+            return False
+        target = socket.socket(self._listener.family)
+        if self._small:
+            target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+        try:
+            target.connect(self.target)
+        except OSError:  # through a proxy a refused connection looks accepted, so say it as clearly as we can
+            dialler.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+            dialler.close()
+            target.close()
+            return True
+        self.outgoing_ports.append(target.getsockname()[1])
+        for each in (dialler, target):
+            each.setblocking(False)
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        there = Flow(dialler, target, self.forward, lambda data: self._record(self.name, "forward", data))
+        back = Flow(target, dialler, self.backward, lambda data: self._record(self.name, "backward", data))
+        self.connections.append((there, back))
+        return True
+
+    def _abort(self, pair: tuple[Flow, Flow]) -> None:
+        for flow in pair:
+            try:
+                flow.sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+            except OSError:
+                pass  # closed already
+
+    def _close(self, pair: tuple[Flow, Flow]) -> None:
+        for flow in pair:
+            flow.sink.close()
+
+
+def unread_by_receiver(sink: socket.socket) -> int:
+    """Bytes sent through a socket of this host that its receiver, on this host too, has not read (proc(5)).
+
+    Zero where there is no such table: there, the loop's turns are all that keeps pieces apart.
+    """
+    try:
+        here, there = sink.getsockname()[1], sink.getpeername()[1]
+        table = TCP_TABLE.read_text(encoding="ascii")
+    except OSError:
+        return 0
+    for row in table.splitlines()[1:]:
+        words = row.split()
+        if words[1].endswith(f":{there:04X}") and words[2].endswith(f":{here:04X}"):
+            return int(words[4].rpartition(":")[2], 16)
+    return 0
