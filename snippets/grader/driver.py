@@ -27,13 +27,21 @@ import psutil
 
 from snippets.grader.history import Event, History
 from snippets.grader.process import DEFAULT_TRANSPORT, TRANSPORTS, Process, child_environment, family, marked
+from snippets.grader.proxy import Link
 
 GREET_AGAIN = 0.5  # seconds
+QUICK_TURN = 0.0003  # seconds; while bytes are on their way through a link
+MAX_DRAINING = 60.0  # seconds a link may take before waiting goes on without it
+STUCK = 1.0  # seconds without progress after which what a link holds is the doing of its receiver, not ours
+MAX_RECORDED = 1 << 20  # bytes on links that are kept in the history
 TURN = 0.005  # seconds; how often pipes, exits and listeners are looked at, for they cannot be waited for
 MAX_OUTPUT = 8 << 20  # characters of one program's output that are kept
 NONCE = re.compile("#[0-9a-f]{8}")
 NONCE_SIZE = 9
 SERVER = "server"
+ENDPOINTS = "{endpoints}"
+CTRL_C = "Ctrl-C"
+END_OF_INPUT = "end of input"
 
 
 class CannotRun(Exception):  # noqa: N818 - it is no error of ours: the text says why nothing can be judged
@@ -42,11 +50,23 @@ class CannotRun(Exception):  # noqa: N818 - it is no error of ours: the text say
 
 @dataclass(frozen=True)
 class Commands:
-    """How the programs of a run are started: argument vectors in which {host}, {port} and {name} are filled in."""
+    """How the programs of a run are started, used and left.
+
+    The words of `server` and `client` are argument vectors in which {host}, {port} and {name} are filled in. A mesh has
+    no server: every `client` listens on its own {port}, and a word that is `{endpoints}` stands for the others it is
+    told of, each written as `endpoint`.
+    """
 
     server: Sequence[str]
     client: Sequence[str]
-    leave: str | None = "exit"  # the word that leaves; None: the end of input
+    mesh: bool = False
+    endpoint: str = "{host}:{port}"
+    separator: str = ""  # between endpoints that share one word; empty: a word each
+    told: str = "earlier"  # which others a peer is told of: earlier (who runs already), all, first (the first one only)
+    names: str = "typed"  # typed, argument, none (then others see a port number)
+    server_is_asked: bool = False  # the server wants a name as well
+    port: int | None = None  # one that the programs insist on
+    leave: tuple[str, ...] = ("exit",)  # words that leave; END_OF_INPUT, CTRL_C
     cwd: Path | None = None
     env: dict[str, str] | None = None
 
@@ -54,9 +74,11 @@ class Commands:
 class Participant:
     """One program of the run, and what its screen shows. Acts through the Chat that started it."""
 
-    def __init__(self, name: str, process: Process) -> None:
+    def __init__(self, name: str, process: Process, port: int) -> None:
         self.name = name
         self.process = process
+        self.port = port  # where it listens (server, peer), or what it dials (client)
+        self.links: list[Link] = []  # through which it dials
         self.seen: Counter[str] = Counter()  # how often each nonce was shown
         self.shown_size = 0
         self.exit: tuple[int | None, int | None] | None = None
@@ -90,10 +112,12 @@ class Chat:
     ) -> None:
         self.commands = commands
         self.host = host
-        self.port = port if port is not None else free_port(host)
+        self.port = commands.port or port or free_port(host)
         self.timeout = timeout
         self.history = History(watch)
         self.participants: dict[str, Participant] = {}
+        self.links: list[Link] = []
+        self.carried = 0  # bytes through all links
         self._transport = TRANSPORTS[transport]
         self._run = os.urandom(8).hex()
         self._selector = selectors.DefaultSelector()
@@ -106,7 +130,7 @@ class Chat:
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
-    def start(self, name: str, argv: Sequence[str]) -> Participant:
+    def start(self, name: str, argv: Sequence[str], port: int | None = None) -> Participant:
         """Start a program. A name that was there before gets a number. Raises CannotRun if there is no such program."""
         numbered = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
         label = next(each for each in numbered if each not in self.participants)
@@ -115,7 +139,7 @@ class Chat:
             process = self._transport(argv, self.commands.cwd, env)
         except Exception as error:  # pexpect has exceptions of its own, none of which should be shown raw
             raise CannotRun(f"cannot start {argv[0]}: {first_line(error)}") from None
-        participant = Participant(label, process)
+        participant = Participant(label, process, port or self.port)
         self.participants[label] = participant
         if process.output is not None:
             self._selector.register(process.output, selectors.EVENT_READ)
@@ -124,16 +148,48 @@ class Chat:
 
     def start_server(self) -> Participant:
         """Start the server. Whether it listens is for `is_listening`."""
-        return self.start(SERVER, self._filled_in(self.commands.server, ""))
+        server = self.start(SERVER, self._filled_in(self.commands.server, "", self.port))
+        if self.commands.server_is_asked:
+            self.type(server, SERVER)
+        return server
 
-    def join(self, name: str) -> Participant:
-        """Start a client and type its name."""
-        client = self.start(name, self._filled_in(self.commands.client, name))
-        self.type(client, name)
+    def join(self, name: str, proxied: bool = False, small_buffers: bool = False) -> Participant:
+        """Start a client, or a peer, and type its name. proxied: what it dials goes through links of ours."""
+        targets = [self.port]
+        own = self.port
+        if self.commands.mesh:
+            peers = [who.port for who in self.participants.values() if who.alive and not who.gone]
+            own = self.port if not self.participants else free_port(self.host)
+            targets = peers[:1] if self.commands.told == "first" else peers
+        links = [self._new_link(name, target, small_buffers) for target in targets] if proxied else []
+        dialled = [link.port for link in links] or targets
+        client = self.start(name, self._filled_in(self.commands.client, name, own, dialled), own)
+        client.links = links
+        if self.commands.names == "typed":
+            self.type(client, name)
         return client
 
-    def _filled_in(self, argv: Sequence[str], name: str) -> list[str]:
-        return [word.format(host=self.host, port=self.port, name=name) for word in argv]
+    def _new_link(self, name: str, target: int, small: bool) -> Link:
+        link = Link(f"{name} > {target}", (self.host, target), record=self._record_bytes, small=small)
+        self.links.append(link)
+        return link
+
+    def _record_bytes(self, link: str, direction: str, data: bytes) -> None:
+        if self.carried < MAX_RECORDED:
+            self.history.add("bytes", link, direction=direction, data=data.decode("latin-1"))
+        self.carried += len(data)
+
+    def _filled_in(self, argv: Sequence[str], name: str, port: int, dialled: Sequence[int] = ()) -> list[str]:
+        own = port if self.commands.mesh or not dialled else dialled[0]
+        words: list[str] = []
+        for word in argv:
+            if word == ENDPOINTS:
+                told = [self.commands.endpoint.format(host=self.host, port=each) for each in dialled]
+                glue = self.commands.separator
+                words += [glue.join(told)] if glue and told else [part for each in told for part in each.split()]
+            else:
+                words.append(word.format(host=self.host, port=own, name=name))
+        return words
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
@@ -157,13 +213,16 @@ class Chat:
         who.process.write("".join(line.details["text"] + os.linesep for line in lines))
         return lines
 
-    def leave(self, who: Participant) -> None:
-        """Leave by the documented word, or else by the end of input."""
+    def leave(self, who: Participant, way: str | None = None) -> None:
+        """Leave in one way, by default the first that the commands have."""
+        way = way or self.commands.leave[0]
         who.gone = True
-        if self.commands.leave is not None:
-            self.type(who, self.commands.leave)
-        else:
+        if way == END_OF_INPUT:
             self.end_input(who)
+        elif way == CTRL_C:
+            self.send_signal(who, signal.SIGINT)
+        else:
+            self.type(who, way)
 
     def end_input(self, who: Participant) -> None:
         """End its standard input."""
@@ -188,16 +247,24 @@ class Chat:
     # -- observing -----------------------------------------------------------------------------------------------------
 
     def wait_until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Let everything run until the condition holds. Returns whether it did in time (default: self.timeout)."""
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        """Let everything run until the condition holds. Returns whether it did in time (default: self.timeout).
+
+        The clock stands still while bytes are on their way through a link of ours: that delay is our doing.
+        """
+        allowed = self.timeout if timeout is None else timeout
+        began = last_busy = last_moved = time.monotonic()
         while True:
-            self._turn()
+            moved = self._turn()
             if condition():
                 return True
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
+            now = time.monotonic()
+            last_moved = now if moved else last_moved
+            busy = now - last_moved < STUCK and not all(link.drained for link in self.links)
+            if busy and now - began < allowed + MAX_DRAINING:
+                last_busy = now
+            if now - last_busy >= allowed:
                 return False
-            self._selector.select(min(remaining, TURN))
+            self._selector.select(QUICK_TURN if busy else min(allowed, TURN))
 
     def sees(self, who: Participant, line: Event) -> bool:
         """Whether a line has come up on somebody's screen, as far as its nonce tells."""
@@ -210,14 +277,40 @@ class Chat:
 
     def is_listening(self) -> bool:
         """Whether somebody of this run listens on the port: read from the system, for connecting would add a guest."""
-        return self.port in {port for who in self.participants.values() for port in listening_ports(who)}
+        return any(self.listens(who, self.port) for who in self.participants.values())
+
+    def listens(self, who: Participant, port: int | None = None) -> bool:
+        """Whether a participant listens, on its own port if none is given."""
+        return (port or who.port) in listening_ports(who)
 
     def is_connected(self, who: Participant) -> bool:
         """Whether one of somebody's processes has a connection to the port, read from the system."""
         return any(
-            each.status == psutil.CONN_ESTABLISHED and each.raddr and each.raddr.port == self.port
+            each.status == psutil.CONN_ESTABLISHED and each.raddr and each.raddr.port in self._ports_to_dial(who)
             for each in tcp_connections(who)
         )
+
+    def _ports_to_dial(self, who: Participant) -> set[int]:
+        others = {each.port for each in self.participants.values() if each is not who} if self.commands.mesh else set()
+        return {link.port for link in who.links} or others or {self.port}
+
+    def ports_of(self, who: Participant) -> set[int]:
+        """The ports by which others may know a participant: its listener's, and those of its connections."""
+        own = {each.laddr.port for each in tcp_connections(who) if each.raddr}
+        outgoing = {port for link in who.links for port in link.outgoing_ports}
+        return (own - {self.port}) | outgoing | ({who.port} if self.commands.mesh else set())
+
+    def dials_around(self) -> list[str]:
+        """Who has a connection with a participant that should go through a link of ours, and does not, in words."""
+        own_ports = {port for link in self.links for port in (link.port, *link.outgoing_ports)}
+        listening = {who.port: who for who in self.participants.values()} if self.commands.mesh else {}
+        return [
+            f"{who.name} is connected with {listening[each.raddr.port].name} directly"
+            for who in self.participants.values()
+            if who.links
+            for each in tcp_connections(who)
+            if each.raddr and each.raddr.port in listening and each.laddr.port not in own_ports
+        ]
 
     def left_running(self) -> list[psutil.Process]:
         """The processes of this run that are still there, also those that left their parent."""
@@ -261,7 +354,9 @@ class Chat:
         present = [who for who in self.participants.values() if who.alive and not who.gone and who.name != SERVER]
         return [who for who in present if who not in those]
 
-    def _turn(self) -> None:
+    def _turn(self) -> bool:
+        """Look after everything once. Returns whether bytes moved through a link."""
+        moved = sum(link.turn() for link in self.links) > 0
         for who in self.participants.values():
             who.process.flush()
             self._read(who)
@@ -270,6 +365,7 @@ class Chat:
                 while self._read(who) and who.shown_size < MAX_OUTPUT:
                     pass  # its last words
                 self.history.add("exited", who.name, status=ended[0], signal=ended[1])
+        return moved
 
     def _read(self, who: Participant) -> bool:
         """Take what a program has printed. Returns whether there was something."""
@@ -291,6 +387,8 @@ class Chat:
 
     def end(self) -> None:
         """End every process of the run, with its descendants."""
+        for link in self.links:
+            link.close()
         for who in self.participants.values():
             self._stop_watching(who)
             who.process.kill()

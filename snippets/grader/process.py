@@ -18,7 +18,7 @@ import psutil
 POSIX = os.name == "posix"
 READ_SIZE = 65536
 MARK = "SNIPPETS_GRADER_RUN"  # set in the environment of every child, to find those that daemonise
-END_OF_INPUT = "\x04"  # Ctrl-D
+CTRL_D = "\x04"
 
 
 def child_environment(run: str, extra: dict[str, str] | None = None) -> dict[str, str]:
@@ -123,7 +123,7 @@ class PtyProcess(Process):
         super().__init__(child, child.pid, child.child_fd, child.child_fd)
 
     def end_input(self) -> None:
-        self.write(END_OF_INPUT)
+        self.write(CTRL_D)
 
     def exit(self) -> tuple[int | None, int | None] | None:
         if self._child.isalive():

@@ -1,9 +1,9 @@
-"""A TCP proxy on one link: what one program dials, and where the bytes really go. Turned by the Chat's loop; no threads.
+"""A TCP proxy on one link: what one program dials, and where the bytes really go. The Chat's loop turns it; no threads.
 
     dialler ==> [listener]  Link  [socket] ==> target
 
-Bytes towards the target go through `link.forward`, bytes back through `link.backward`; each direction has a fault, which
-may be changed at any time, and counts what it has handed on. `reset`, `half_close` and `close` act at once.
+Bytes towards the target pass `link.forward`, bytes back pass `link.backward`: faults, which may be changed at any time.
+`reset`, `half_close` and `close` act at once.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Link:
         moved = self._accept()
         for pair in list(self.connections):
             try:
-                moved = any([flow.turn() for flow in pair]) or moved
+                moved = sum(flow.turn() for flow in pair) > 0 or moved
                 broken = all(flow.ended for flow in pair)
             except OSError:
                 broken = True  # one side was reset: so is the other one

@@ -1,0 +1,102 @@
+"""Conventions: how kinds of submissions are started. Data, read from conventions.toml and from a grader.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+import shlex
+import sys
+from typing import Any
+
+from snippets.grader.driver import Commands
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TABLE = Path(__file__).with_name("conventions.toml")
+DECLARATION = "grader.toml"
+FIELDS = ("endpoint", "separator", "told", "names", "server_is_asked", "port")
+
+
+class BadDeclaration(ValueError):  # noqa: N818 - the text says what is wrong with somebody's grader.toml
+    """A grader.toml that makes no sense; the text says why."""
+
+
+@dataclass(frozen=True)
+class Convention:
+    """One entry of conventions.toml, as Commands without the program before the words."""
+
+    id: str
+    commands: Commands
+    hints: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+
+    def of(self, server: Sequence[str], client: Sequence[str], cwd: Path, **changes: Any) -> Commands:
+        """The commands with the programs before the words."""
+        return replace(
+            self.commands,
+            server=[*server, *self.commands.server],
+            client=[*client, *self.commands.client],
+            cwd=cwd,
+            **changes,
+        )
+
+
+def all_conventions() -> list[Convention]:
+    """The entries of conventions.toml, in their order."""
+    entries = tomllib.loads(TABLE.read_text(encoding="utf-8"))["convention"]
+    return [
+        Convention(entry["id"], commands_from(entry), tuple(entry.get("hints", ())), tuple(entry.get("programs", ())))
+        for entry in entries
+    ]
+
+
+def commands_from(entry: dict[str, Any]) -> Commands:
+    """The part of an entry that says how programs are started."""
+    chosen = {field: entry[field] for field in FIELDS if field in entry}
+    return Commands(
+        server=entry.get("server", []), client=entry["client"], mesh=entry.get("topology") == "mesh", **chosen
+    )
+
+
+def declared(path: Path) -> Commands:
+    """What a grader.toml declares. Raises BadDeclaration, OSError.
+
+    topology = "mesh"                              # or "star", then also: server = "python chat.py server {port}"
+    client = "java -jar chat.jar {port} {endpoints}"
+    names = "argument"                             # and the other fields of conventions.toml
+    leave = ["/quit"]                              # or "end of input", "Ctrl-C"
+    """
+    try:
+        entry = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadDeclaration(f"{path.name}: {error}") from None
+    known = {"topology", "server", "client", "leave", *FIELDS}
+    unknown = sorted(set(entry) - known)
+    if unknown:
+        raise BadDeclaration(f"{path.name}: unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    if entry.setdefault("topology", "star") not in ("star", "mesh"):
+        raise BadDeclaration(f"{path.name}: topology is star or mesh")
+    for field in ("client",) if entry["topology"] == "mesh" else ("server", "client"):
+        if not isinstance(entry.get(field), str) or not entry[field].strip():
+            raise BadDeclaration(f"{path.name}: {field} is missing, the command line that starts it")
+    words = {field: shlex.split(entry[field]) for field in ("server", "client") if field in entry}
+    words = {
+        field: [sys.executable if each in ("python", "python3") else each for each in argv]
+        for field, argv in words.items()
+    }
+    commands = commands_from({**entry, **words})
+    leave = entry.get("leave", list(commands.leave))
+    return replace(commands, leave=tuple([leave] if isinstance(leave, str) else leave), cwd=path.parent)
+
+
+def command_words(line: str) -> list[str]:
+    """A command line as words; `python` is the interpreter that runs us. Raises BadDeclaration."""
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise BadDeclaration(f"bad command line {line!r}: {error}") from None
+    return [sys.executable if word in ("python", "python3", "py") else word for word in words]

@@ -1,0 +1,289 @@
+"""Discovery: how a submission nobody here has seen is started. Evidence first, then a few quick trials.
+
+A trial starts the programs as one convention says and looks at what happens: does somebody listen, does a second one
+connect, does a line typed by one appear at the other? The first convention for which all is so is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+import re
+import shutil
+import time
+
+from snippets.grader.conventions import DECLARATION, Convention, all_conventions, command_words, declared
+from snippets.grader.driver import CTRL_C, END_OF_INPUT, SERVER, CannotRun, Chat, Commands, Participant, listening_ports
+from snippets.grader.sources import (
+    Program,
+    documented_commands,
+    foreign_address,
+    leave_words,
+    obstacle,
+    obstacle_shown,
+    pairs,
+    program_at,
+    programs,
+)
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("jing yang", "mobius")
+START, ASK, CONNECT, GREET = 2.5, 0.7, 1.5, 1.5  # seconds for the steps of a trial
+MAX_PROGRAMS = 4
+MAX_SECONDS = 25.0
+LISTENS, CONNECTED, TALKS = 1, 2, 3
+IGNORED = shutil.ignore_patterns(".git", "__pycache__", ".venv", "venv", "node_modules", ".idea", "*.pyc", ".*_cache")
+
+
+@dataclass
+class Trial:
+    """What one attempt to start a submission showed."""
+
+    commands: Commands
+    convention: str
+    reached: int = 0
+    screens: str = ""
+
+
+@dataclass
+class Submission:
+    """A submission that can be driven. `commands` refers to `folder`; `copy` makes another one for a run of its own."""
+
+    path: Path
+    folder: Path
+    commands: Commands
+    convention: str
+    why: str
+    sources: str = ""
+    trials: list[Trial] = field(default_factory=list)
+
+    def copy(self, folder: Path) -> Commands:
+        """The commands for a fresh copy of the submission in `folder`, so that no run sees what another has done."""
+        shutil.copytree(self.folder, folder, ignore=IGNORED, dirs_exist_ok=True, symlinks=True)
+        moved = {name: [word.replace(str(self.folder), str(folder)) for word in argv] for name, argv in self._argvs()}
+        cwd = self.commands.cwd
+        inside = folder / cwd.relative_to(self.folder) if cwd and cwd.is_relative_to(self.folder) else cwd
+        return replace(self.commands, cwd=inside, **moved)  # type: ignore[arg-type]
+
+    def _argvs(self) -> list[tuple[str, list[str]]]:
+        return [("server", list(self.commands.server)), ("client", list(self.commands.client))]
+
+
+class NotDriven(Exception):  # noqa: N818 - no error of ours: the text is the reason
+    """No way was found to start the submission; `trials` is what was tried."""
+
+    def __init__(self, reason: str, trials: list[Trial] | None = None) -> None:
+        super().__init__(reason)
+        self.trials = trials or []
+
+
+def discover(what: str, workspace: Path) -> Submission:
+    """Find out how a folder, a file or a command is started; everything runs in a copy inside `workspace`.
+
+    Raises NotDriven, BadDeclaration.
+    """
+    path = Path(what)
+    if path.exists():
+        folder = workspace / "submission"
+        if path.is_dir():
+            shutil.copytree(path, folder, ignore=IGNORED, symlinks=True)
+        else:
+            folder.mkdir()
+            shutil.copy(path, folder)
+        return _discover_in(path.resolve(), folder)
+    words = command_words(what)
+    if len(words) < 2 or not shutil.which(words[0]):
+        raise NotDriven(f"{what}: no such file, folder or command")
+    cwd = Path.cwd()
+    program = Program(Path(words[-1]), tuple(words), cwd, "'server' 'client'")
+    return _try_all(path, workspace, [(program, program, each) for each in all_conventions() if not each.programs])
+
+
+def _discover_in(path: Path, folder: Path) -> Submission:
+    if (folder / DECLARATION).is_file():
+        commands = declared(folder / DECLARATION)
+        return Submission(path, folder, commands, DECLARATION, f"declared in {DECLARATION}", _all_source(folder))
+    found = [program_at(folder / path.name, folder)] if path.is_file() else [*programs(folder)]
+    runnable = [program for program in found if program][:MAX_PROGRAMS]
+    if not runnable:
+        empty = [each.name for each in folder.rglob("*.py") if not each.read_text(errors="replace").strip()]
+        raise NotDriven(f"{empty[0]} is empty" if empty else "no program that uses the network was found")
+    obstacles = {program.path: obstacle(program) for program in runnable}
+    if all(obstacles.values()):
+        raise NotDriven(str(next(iter(obstacles.values()))))
+    usable = [program for program in runnable if not obstacles[program.path]]
+    return _try_all(path, folder, list(_documented(folder, usable)) + list(_guesses(usable)))
+
+
+Candidate = tuple[Program, Program, Convention]
+
+
+def _documented(folder: Path, usable: list[Program]) -> Iterator[Candidate]:
+    """Programs with the conventions that fit a command line in the README."""
+    for line in documented_commands(folder):
+        for program in usable:
+            if (
+                program.path.name in line
+                or program.path.stem in line.replace("/", ".").split(".")
+                or program.path.stem in line
+            ):
+                words = line.rpartition(program.path.stem)[2].removeprefix(program.path.suffix).split()
+                for convention in all_conventions():
+                    if not convention.programs and words and _fits(words, convention):
+                        yield program, program, replace(convention, id=f"{convention.id}, as its README says")
+
+
+def _fits(words: list[str], convention: Convention) -> bool:
+    """Whether arguments look like those of a convention's server, client or peer."""
+    kinds = [_kind(word) for word in words]
+    for template in (convention.commands.server, convention.commands.client):
+        wanted: list[str] = []
+        for word in template:
+            wanted += [] if word == "{endpoints}" else [_kind(word.format(host="h.h", port="1", name="n"))]
+        open_end = "{endpoints}" in template
+        if kinds[: len(wanted)] == wanted and (open_end or len(kinds) == len(wanted)) and wanted:
+            return True
+    return False
+
+
+def _kind(word: str) -> str:
+    word = word.strip("[]<>")
+    if re.fullmatch(r"[\w.]+:(\d+|\w*port\w*)", word, re.IGNORECASE):
+        return "host:port"
+    if re.fullmatch(r"\d+|\w*port\w*", word, re.IGNORECASE):
+        return "port"
+    if re.fullmatch(r"[\w-]+\.[\w.]+|localhost|\w*(host|ip)\w*", word, re.IGNORECASE):
+        return "host"
+    return word
+
+
+def _guesses(usable: list[Program]) -> Iterator[Candidate]:
+    """Programs with conventions, those for which the source speaks first."""
+    conventions = all_conventions()
+    for convention in conventions:
+        if convention.programs:
+            yield from ((server, client, convention) for server, client in pairs(usable, convention.programs))
+    for program in usable:
+        hinted = [each for each in conventions if each.hints and all(program.has(hint) for hint in each.hints)]
+        plain = [each for each in conventions if not each.hints]
+        late = [each for each in conventions if each.hints and each not in hinted]
+        for convention in [*hinted, *plain, *late]:
+            if not convention.programs:
+                yield program, program, convention
+
+
+def _try_all(path: Path, folder: Path, candidates: list[Candidate]) -> Submission:
+    """Try candidates in their order until one talks; else take the one that came furthest."""
+    trials: list[Trial] = []
+    deadline = time.monotonic() + MAX_SECONDS
+    tried = set()
+    for server, client, convention in candidates:
+        commands = convention.of(
+            server.argv, client.argv, client.cwd, leave=ways_to_leave(client.source), env=environment(folder)
+        )
+        key = str((commands.server, commands.client, commands.told))
+        if key in tried or time.monotonic() > deadline:
+            continue
+        tried.add(key)
+        trial = try_out(commands, convention.id)
+        trials.append(trial)
+        if trial.reached == TALKS or (trial.reached == CONNECTED and not commands.mesh):
+            break
+    best = max(trials, key=lambda trial: trial.reached)
+    if best.reached < CONNECTED:
+        raise NotDriven(_why_not([each for each, *_ in candidates], trials), trials)
+    how = {CONNECTED: "they connect", TALKS: "they connect, and lines arrive"}[best.reached]
+    why = f"found in {len(trials)} trial{'s' if len(trials) > 1 else ''}: started like this, {how}"
+    return Submission(path, folder, best.commands, best.convention, why, _all_source(folder), trials)
+
+
+def try_out(commands: Commands, convention: str) -> Trial:
+    """Start two participants as the commands say, and see how far they come."""
+    trial = Trial(commands, convention)
+    try:
+        with Chat(commands, timeout=START) as chat:
+            try:
+                _play(chat, trial)
+            finally:
+                trial.screens = "\n".join(f"--- {who}\n{chat.history.screen(who)[-2000:]}" for who in chat.participants)
+    except CannotRun as reason:
+        trial.screens = str(reason)
+    return trial
+
+
+def _play(chat: Chat, trial: Trial) -> None:
+    first = chat.join(NAMES[0]) if chat.commands.mesh else chat.start_server()
+    if not _comes_to_listen(chat, first, trial):
+        return
+    trial.reached = LISTENS
+    others = [chat.join(name) for name in (NAMES[1:] if chat.commands.mesh else NAMES)]
+    talkers = [first, *others] if chat.commands.mesh else others
+    chat.wait_until(lambda: all(map(chat.is_connected, others)) or not all(who.alive for who in others), CONNECT)
+    if not all(chat.is_connected(who) and who.alive for who in others):
+        return
+    trial.reached = CONNECTED
+    if not chat.greet(talkers, GREET):
+        trial.reached = TALKS
+        trial.commands = replace(trial.commands, names=_how_named(chat, talkers))
+
+
+def _comes_to_listen(chat: Chat, first: Participant, trial: Trial) -> bool:
+    fixed = not any("{port}" in word for word in chat.commands.server) and not chat.commands.mesh
+
+    def listens() -> bool:
+        if fixed and (ports := listening_ports(first)):
+            chat.port = min(ports)
+            trial.commands = replace(trial.commands, port=chat.port)
+        return chat.listens(first, chat.port) or not first.alive
+
+    if not chat.wait_until(listens, ASK) and not chat.commands.mesh:
+        chat.type(first, SERVER)  # perhaps it wants a name first
+        if chat.wait_until(listens, START) and first.alive:
+            trial.commands = replace(trial.commands, server_is_asked=True)
+    chat.wait_until(listens, START)
+    return first.alive and chat.listens(first, chat.port)
+
+
+def _how_named(chat: Chat, talkers: list[Participant]) -> str:
+    """Whether others see a name that was typed, or no name at all."""
+    if chat.commands.names == "argument":
+        return "argument"
+    for speaker in talkers:
+        for listener in talkers:
+            screen = chat.history.screen(listener.name)
+            for line in chat.history.of("typed", speaker.name):
+                nonce = line.details["nonce"]
+                if nonce and nonce in screen and listener is not speaker:
+                    before = "\n".join(screen.partition(nonce)[0].splitlines()[-2:])
+                    if speaker.name not in before and any(str(port) in before for port in chat.ports_of(speaker)):
+                        return "none"
+    return "typed"
+
+
+def ways_to_leave(source: str) -> tuple[str, ...]:
+    """How a program may be left: the words in its source, then the end of input, then Ctrl-C if it says so."""
+    return (*leave_words(source), END_OF_INPUT, *([CTRL_C] if "KeyboardInterrupt" in source or not source else []))
+
+
+def environment(folder: Path) -> dict[str, str] | None:
+    """A single file finds our toolkit; a checkout has its own."""
+    return None if (folder / "snippets").is_dir() else {"PYTHONPATH": str(ROOT)}
+
+
+def _why_not(tried: list[Program], trials: list[Trial]) -> str:
+    for trial in trials:
+        if reason := obstacle_shown(trial.screens):
+            address = next((found for program in tried if (found := foreign_address(program.source))), None)
+            return reason.replace("an address", f"the address {address},") if address else reason
+    for program in tried:
+        if address := foreign_address(program.source):
+            return f"it uses the address {address}, which is not of this machine"
+    listening = [trial for trial in trials if trial.reached == LISTENS]
+    if listening:
+        return f"started as {listening[0].convention!r} it listens, but nobody can connect"
+    return f"none of {len(trials)} ways to start it led to somebody listening"
+
+
+def _all_source(folder: Path) -> str:
+    return "\n".join(program.source for program in programs(folder)) if folder.is_dir() else ""
