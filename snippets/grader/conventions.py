@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+import itertools
 from pathlib import Path
 import shlex
 import sys
@@ -40,6 +41,7 @@ class Convention:
             self.commands,
             server=[*server, *self.commands.server],
             client=[*client, *self.commands.client],
+            program=client,
             cwd=cwd,
             **changes,
         )
@@ -90,7 +92,10 @@ def declared(path: Path) -> Commands:
     }
     commands = commands_from({**entry, **words})
     leave = entry.get("leave", list(commands.leave))
-    return replace(commands, leave=tuple([leave] if isinstance(leave, str) else leave), cwd=path.parent)
+    program = list(itertools.takewhile(lambda word: "{" not in word, commands.client))
+    return replace(
+        commands, program=program, leave=tuple([leave] if isinstance(leave, str) else leave), cwd=path.parent
+    )
 
 
 def command_words(line: str) -> list[str]:

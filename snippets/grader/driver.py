@@ -67,6 +67,7 @@ class Commands:
     server_is_asked: bool = False  # the server wants a name as well
     port: int | None = None  # one that the programs insist on
     leave: tuple[str, ...] = ("exit",)  # words that leave; END_OF_INPUT, CTRL_C
+    program: Sequence[str] = ()  # what `client` begins with: the program without arguments
     cwd: Path | None = None
     env: dict[str, str] | None = None
 
@@ -117,6 +118,7 @@ class Chat:
         self.history = History(watch)
         self.participants: dict[str, Participant] = {}
         self.links: list[Link] = []
+        self._strangers: list[socket.socket] = []
         self.carried = 0  # bytes through all links
         self._transport = TRANSPORTS[transport]
         self._run = os.urandom(8).hex()
@@ -145,6 +147,10 @@ class Chat:
             self._selector.register(process.output, selectors.EVENT_READ)
         self.history.add("started", label, argv=list(argv), pid=process.pid)
         return participant
+
+    def history_argv(self, name: str) -> list[str]:
+        """How a participant was started."""
+        return list(next(self.history.of("started", name)).details["argv"])
 
     def start_server(self) -> Participant:
         """Start the server. Whether it listens is for `is_listening`."""
@@ -223,6 +229,12 @@ class Chat:
             self.send_signal(who, signal.SIGINT)
         else:
             self.type(who, way)
+
+    def raw_connection(self, port: int | None = None) -> socket.socket:
+        """A plain connection to the server, or the first peer: somebody who does not speak our protocol. Raises OSError."""
+        stranger = socket.create_connection((self.host, port or self.port), timeout=self.timeout)
+        self._strangers.append(stranger)
+        return stranger
 
     def end_input(self, who: Participant) -> None:
         """End its standard input."""
@@ -389,6 +401,8 @@ class Chat:
         """End every process of the run, with its descendants."""
         for link in self.links:
             link.close()
+        for stranger in self._strangers:
+            stranger.close()
         for who in self.participants.values():
             self._stop_watching(who)
             who.process.kill()

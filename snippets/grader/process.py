@@ -175,7 +175,21 @@ class PipeProcess(Process):
                 pass
 
 
-TRANSPORTS: dict[str, type[PtyProcess] | type[PipeProcess]] = {"pty": PtyProcess, "pipe": PipeProcess}
+class RawPtyProcess(PtyProcess):
+    """A child on a pseudo-terminal without line editing: lines of any length, but Ctrl-D is only a character."""
+
+    def __init__(self, argv: Sequence[str], cwd: Path | None, env: dict[str, str]) -> None:
+        super().__init__(argv, cwd, env)
+        import termios  # there is none on Windows
+
+        attributes = termios.tcgetattr(self._input)
+        attributes[3] &= ~termios.ICANON
+        termios.tcsetattr(self._input, termios.TCSANOW, attributes)
+
+
+Transport = type[PtyProcess] | type[PipeProcess]
+TRANSPORTS: dict[str, Transport] = {"pty": PtyProcess, "pipe": PipeProcess, "raw": RawPtyProcess}
+LONG_LINES = "raw" if POSIX else "pipe"
 DEFAULT_TRANSPORT = "pty" if POSIX else "pipe"
 
 

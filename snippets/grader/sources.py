@@ -1,4 +1,4 @@
-"""What can be read off a submission without running it: its programs, what speaks for a convention, what rules it out."""
+"""What can be read off a submission without running it: its programs, and what rules them out."""
 
 from __future__ import annotations
 
@@ -165,7 +165,8 @@ def obstacle(program: Program) -> str | None:
     try:
         tree = ast.parse(program.source)
     except (SyntaxError, ValueError) as error:
-        return f"{program.path.name} does not compile: {getattr(error, 'msg', error)} (line {getattr(error, 'lineno', '?')})"
+        where = f"line {getattr(error, 'lineno', '?')}"
+        return f"{program.path.name} does not compile: {getattr(error, 'msg', error)} ({where})"
     imported = {
         alias.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
     }

@@ -1,0 +1,226 @@
+"""The stage on which checks play: chats with people in them, the waits they share, and how long is long enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+import tempfile
+import time
+
+import psutil
+
+from snippets.grader.discovery import Submission
+from snippets.grader.driver import SERVER, CannotRun, Chat, Participant
+from snippets.grader.grading import CannotObserve, Facts, Fails
+from snippets.grader.history import Event, plain
+from snippets.grader.matrix import CORRUPTED, DUPLICATED, LOST, REORDERED, Cell, delivery_matrix, failures
+from snippets.grader.process import DEFAULT_TRANSPORT, POSIX, family
+
+PEOPLE = ("jing yang", "mobius", "YJ")
+TIMES_REFERENCE = 20  # a wait is given up after so many times what the reference needs for the same...
+FLOOR = 2.0  # ...but not before so many seconds
+WRONG = (LOST, DUPLICATED, REORDERED, CORRUPTED)
+LINE = 80  # characters of a line that are quoted
+
+
+@dataclass
+class Stage:
+    """What a check is given: the submission, the pace of the reference on this machine, and what is known already."""
+
+    submission: Submission
+    pace: dict[str, float] = field(default_factory=dict)  # seconds the reference needed: start, line
+    seed: int = 0
+    facts: Facts = field(default_factory=dict)
+    histories: Path | None = None
+    check: str = ""
+    screens: str = ""  # all screens of the last chat
+
+    @property
+    def mesh(self) -> bool:
+        """Whether there is no server."""
+        return self.submission.commands.mesh
+
+    def patience(self, step: str = "line") -> float:
+        """Seconds after which waiting for a step is given up."""
+        return max(FLOOR, TIMES_REFERENCE * self.pace.get(step, 0.0))
+
+    def waited(self, step: str = "line") -> str:
+        """How long that was, in words."""
+        reference = self.pace.get(step)
+        times = f", {self.patience(step) / reference:.0f} times what the reference needs" if reference else ""
+        return f"waited {self.patience(step):.1f} s{times}"
+
+    @contextlib.contextmanager
+    def empty_chat(self, transport: str = DEFAULT_TRANSPORT) -> Iterator[Chat]:
+        """A chat of a fresh copy of the submission, in which nobody is yet."""
+        with tempfile.TemporaryDirectory(prefix="grader-", ignore_cleanup_errors=True) as folder:
+            commands = self.submission.copy(Path(folder))
+            with Chat(commands, transport=transport, timeout=self.patience()) as chat:
+                try:
+                    yield chat
+                except CannotRun as reason:
+                    raise CannotObserve(str(reason)) from None
+                finally:
+                    self.screens = "\n".join(chat.history.screen(who) for who in chat.participants)
+                    if self.histories:
+                        chat.history.save(self.histories / f"{self.check}.jsonl")
+
+    @contextlib.contextmanager
+    def chat(
+        self,
+        people: Sequence[str] = PEOPLE,
+        proxied: Iterable[str] = (),
+        small_buffers: bool = False,
+        transport: str = DEFAULT_TRANSPORT,
+    ) -> Iterator[Chat]:
+        """A chat with these people in it, who hear each other; those `proxied` dial through links of ours."""
+        through = set(proxied)
+        if through and self.submission.commands.port:
+            raise CannotObserve("the programs insist on their port, so nothing can be put between them")
+        with self.empty_chat(transport) as chat:
+            self.open(chat)
+            for name in people:
+                chat.join(name, proxied=name in through, small_buffers=small_buffers)
+                if self.mesh:
+                    self.wait_to_listen(chat, chat.participants[name])
+            unheard = chat.greet(self.people(chat), self.patience("start"))
+            if unheard:
+                raise CannotObserve(f"the scene could not be set: {unheard[0]}")
+            around = chat.dials_around()
+            if through and (around or not all(link.used for link in chat.links)):
+                raise CannotObserve(f"it dials around the proxy: {(around or ['a link of ours was not used'])[0]}")
+            yield chat
+
+    def open(self, chat: Chat) -> None:
+        """Start the server, where there is one, and wait until it listens."""
+        if not self.mesh:
+            self.wait_to_listen(chat, chat.start_server())
+
+    def wait_to_listen(self, chat: Chat, who: Participant) -> None:
+        chat.wait_until(lambda: chat.listens(who) or not who.alive, self.patience("start"))
+        if not who.alive:
+            raise Fails(f"{who.name} ended: {last_words(chat, who)}", signs=["ended"])
+        if not chat.listens(who):
+            raise Fails(f"nobody listens on port {who.port}; {self.waited('start')}", signs=["silent"])
+
+    def people(self, chat: Chat) -> list[Participant]:
+        """Everybody who takes part and is present."""
+        return chat.others()
+
+    def server(self, chat: Chat) -> Participant:
+        """The server; in a mesh the first peer."""
+        return chat.participants[SERVER] if not self.mesh else next(iter(chat.participants.values()))
+
+    # -- judging -------------------------------------------------------------------------------------------------------
+
+    def all_arrive(
+        self,
+        chat: Chat,
+        lines: list[Event],
+        receivers: list[Participant],
+        kinds: Sequence[str] = WRONG,
+    ) -> None:
+        """Wait for lines; raise Fails with the cells of the matrix that are not as they should be."""
+        chat.wait_until(
+            lambda: chat.all_see(receivers, lines) or not all(who.alive for who in receivers), self.patience()
+        )
+        dead = [f"{who.name} {how_it_ended(who)}: {last_words(chat, who)}" for who in receivers if not who.alive]
+        cells = delivery_matrix(chat.history, lines, [who.name for who in receivers])
+        bad = failures(cells, *kinds)
+        if bad or dead:
+            raise Fails(*dead, *summary(bad), self.waited(), *tracebacks(chat), signs=[cell.outcome for cell in bad])
+
+    def everybody_is_well(self, chat: Chat, people: Iterable[Participant]) -> None:
+        """Raise Fails if somebody has ended."""
+        dead = [f"{who.name} {how_it_ended(who)}: {last_words(chat, who)}" for who in people if not who.alive]
+        if dead:
+            raise Fails(*dead, *tracebacks(chat), signs=["ended"])
+
+    def are_told(self, chat: Chat, listeners: list[Participant], action: Callable[[], object], of: str) -> None:
+        """Do something, and wait until every listener's screen shows anything at all; nobody is typing meanwhile."""
+        before = {who.name: who.shown_size for who in listeners}
+        action()
+
+        def told(who: Participant) -> bool:
+            return who.shown_size > before[who.name]
+
+        chat.wait_until(lambda: all(map(told, listeners)), self.patience())
+        untold = [who.name for who in listeners if not told(who)]
+        if untold:
+            raise Fails(f"{', '.join(untold)}: the screen showed nothing of {of}; {self.waited()}", signs=["untold"])
+
+    def chat_on(self, chat: Chat, people: list[Participant], rounds: int) -> list[Event]:
+        """Each says something in each round, waiting to be heard; all must arrive."""
+        lines = []
+        for number in range(rounds):
+            for who in people:
+                lines.append(chat.say(who, f"line {number + 1} of {who.name}"))
+                if not chat.wait_until(lambda: chat.all_see(people, lines[-1:]), self.patience()):
+                    break
+        self.all_arrive(chat, lines, people)
+        return lines
+
+
+def summary(cells: list[Cell]) -> list[str]:
+    """The first few cells, and how many there are."""
+    shown = [f"{c.receiver}: {c.outcome}: {c.sender}'s {quoted(c.text)}" for c in cells[:3]]
+    return [*shown, f"and {len(cells) - 3} more like these"] if len(cells) > 3 else shown
+
+
+def quoted(text: str) -> str:
+    return repr(text if len(text) <= LINE else f"{text[: LINE // 2]}...{text[-LINE // 2 :]}")
+
+
+def how_it_ended(who: Participant) -> str:
+    if who.exit is None:
+        return "does not end"
+    status, number = who.exit
+    return f"ended with status {status}" if number is None else f"was ended by signal {number}"
+
+
+def last_words(chat: Chat, who: Participant) -> str:
+    lines = [line.strip() for line in chat.history.screen(who.name).splitlines() if line.strip()]
+    return quoted(lines[-1]) if lines else "it showed nothing"
+
+
+def has_traceback(chat: Chat, who: Participant) -> bool:
+    return "Traceback (most recent call last)" in chat.history.screen(who.name)
+
+
+def tracebacks(chat: Chat) -> list[str]:
+    """The last line of the first traceback on each screen."""
+    found = []
+    for name in chat.participants:
+        _, mark, rest = chat.history.screen(name).partition("Traceback (most recent call last)")
+        if mark:
+            error = next((line for line in rest.splitlines()[1:] if line and not line.startswith(" ")), "")
+            found.append(f"traceback on the screen of {name}: {error.strip()[:LINE]}")
+    return found
+
+
+def shown_since(chat: Chat, who: Participant, moment: int) -> str:
+    """What a screen has shown since the history had so many events."""
+    new = (event for event in chat.history.events[moment:] if event.kind == "shown" and event.who == who.name)
+    return plain("".join(event.details["text"] for event in new))
+
+
+def spins(chat: Chat, who: Participant, seconds: float = 0.5) -> bool:
+    """Whether a program uses the processor all the time while nothing happens."""
+    if not POSIX:
+        return False
+    before, began = processor_time(who), time.monotonic()
+    chat.wait_until(lambda: not who.alive, seconds)
+    return who.alive and processor_time(who) - before > 0.6 * (time.monotonic() - began)
+
+
+def processor_time(who: Participant) -> float:
+    total = 0.0
+    for process in family(who.process.pid):
+        try:
+            times = process.cpu_times()
+            total += times.user + times.system
+        except psutil.Error:
+            pass  # it has ended meanwhile
+    return total
