@@ -33,11 +33,16 @@ def installed_poetry() -> "str | None":
     """The Poetry to use: ours if it is there, else one on the PATH that is new enough."""
     ours = shutil.which("poetry", path=str(BIN))
     found = ours or shutil.which("poetry")
-    if not found:
-        return None
-    done = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
+    return found if is_new_enough(found) else None
+
+
+def is_new_enough(poetry: "str | None") -> bool:
+    """Whether this is a Poetry that can install the project."""
+    if not poetry:
+        return False
+    done = subprocess.run([poetry, "--version"], capture_output=True, text=True, check=False)
     digits = "".join(char if char.isdigit() else " " for char in done.stdout).split()
-    return found if done.returncode == 0 and [int(digit) for digit in digits[:2]] >= [2, 1] else None
+    return done.returncode == 0 and [int(digit) for digit in digits[:2]] >= [2, 1]
 
 
 def install_poetry() -> str:
@@ -53,7 +58,9 @@ def install_poetry() -> str:
 
 def make_reachable(poetry: str) -> None:
     """Let `poetry` be found in shells to come."""
-    if shutil.which("poetry"):
+    if shutil.which("poetry") == shutil.which("poetry", path=str(Path(poetry).parent)) or is_new_enough(
+        shutil.which("poetry")
+    ):
         return
     local = Path.home() / ".local" / "bin"
     search = [Path(each) for each in os.environ.get("PATH", "").split(os.pathsep) if each]
@@ -67,8 +74,8 @@ def make_reachable(poetry: str) -> None:
         launcher.unlink(missing_ok=True)
         launcher.symlink_to(poetry)
     print(f"poetry is now in {folder}", flush=True)
-    if folder not in search:
-        print(f"Put {folder} on your PATH to use it in other shells", flush=True)
+    if folder not in search or not is_new_enough(shutil.which("poetry")):
+        print(f"Put {folder} first on your PATH to use it in other shells", flush=True)
 
 
 def environment(poetry: str) -> "dict[str, str]":

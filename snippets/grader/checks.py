@@ -173,7 +173,8 @@ def no_echo(stage: Stage) -> None:
 
 def on_the_wire(chat: Chat, who: Participant) -> tuple[str, str]:
     """All that went from somebody into links of ours, and all that came back."""
-    sent, returned = [], []
+    sent: list[str] = []
+    returned: list[str] = []
     own = {link.name for link in who.links}
     towards = {link.name for link in chat.links if link.target[1] == who.port and chat.commands.mesh}
     for event in chat.history.of("bytes"):
@@ -212,24 +213,31 @@ def conversation(stage: Stage) -> None:
 )
 def leave(stage: Stage) -> Facts:
     """Leaving by end of input or by the documented word ends the client within 5 s, status 0, no traceback."""
-    seen, signs = [], []
+    seen: list[str] = []
+    signs = []
     for way in list(dict.fromkeys(stage.submission.commands.leave))[:4]:
         with stage.empty_chat() as chat:
-            stage.open(chat)
-            leaver = chat.join(PEOPLE[0])
-            if stage.mesh:
-                stage.wait_to_listen(chat, leaver)
-                leaver = chat.join(PEOPLE[1])
-            chat.wait_until(lambda: chat.is_connected(leaver) or not leaver.alive, stage.patience("start"))
-            chat.say(leaver, "before I leave")
-            stage.everybody_is_well(chat, [leaver])
-            chat.leave(leaver, way)
-            chat.wait_until(lambda: not leaver.alive, 5.0)
+            leaver = leaves_alone(stage, chat, way)
             if is_clean(chat, leaver, way):
                 return {"leave": way}
             seen += [f"{way}: {how_it_ended(leaver)}: {last_words(chat, leaver)}", *tracebacks(chat)]
             signs.append("hangs" if leaver.alive else "unclean")
     raise Fails(*seen, signs=signs)
+
+
+def leaves_alone(stage: Stage, chat: Chat, way: str) -> Participant:
+    """Somebody comes in, says a line and leaves in this way."""
+    stage.open(chat)
+    leaver = chat.join(PEOPLE[0])
+    if stage.mesh:
+        stage.wait_to_listen(chat, leaver)
+        leaver = chat.join(PEOPLE[1])
+    chat.wait_until(lambda: chat.is_connected(leaver) or not leaver.alive, stage.patience("start"))
+    chat.say(leaver, "before I leave")
+    stage.everybody_is_well(chat, [leaver])
+    chat.leave(leaver, way)
+    chat.wait_until(lambda: not leaver.alive, 5.0)
+    return leaver
 
 
 def is_clean(chat: Chat, leaver: Participant, way: str) -> bool:

@@ -30,6 +30,7 @@ from snippets.grader.process import DEFAULT_TRANSPORT, TRANSPORTS, Process, chil
 from snippets.grader.proxy import Link
 
 GREET_AGAIN = 0.5  # seconds
+TURNS_OF_LINKS = 20
 QUICK_TURN = 0.0003  # seconds; while bytes are on their way through a link
 MAX_DRAINING = 60.0  # seconds a link may take before waiting goes on without it
 STUCK = 1.0  # seconds without progress after which what a link holds is the doing of its receiver, not ours
@@ -368,7 +369,11 @@ class Chat:
 
     def _turn(self) -> bool:
         """Look after everything once. Returns whether bytes moved through a link."""
-        moved = sum(link.turn() for link in self.links) > 0
+        moved = False
+        for _ in range(TURNS_OF_LINKS):  # a slicer moves a byte a turn, and looking after the processes takes longer
+            if not sum(link.turn() for link in self.links):
+                break
+            moved = True
         for who in self.participants.values():
             who.process.flush()
             self._read(who)

@@ -75,7 +75,9 @@ class Process:
         return bool(self._unwritten)
 
     def send_signal(self, number: int) -> None:
-        """Send the child a signal, if it is still there."""
+        """Send the child a signal, if it is still there. Windows has Ctrl-Break for what Ctrl-C is elsewhere."""
+        if not POSIX and number == signal.SIGINT:
+            number = signal.CTRL_BREAK_EVENT  # type: ignore[attr-defined]
         if self.exit() is None:
             try:
                 os.kill(self.pid, number)

@@ -9,18 +9,17 @@ Bytes towards the target pass `link.forward`, bytes back pass `link.backward`: f
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 import socket
 import struct
 import time
 
 from snippets.grader.faults import EndAfter, Fault
+from snippets.grader.sockets import unread_by_receiver
 
 READ_SIZE = 65536
 MAX_HELD = 1 << 20  # bytes held back in one direction; beyond it the proxy stops reading, as any relay would
 SMALL_BUFFER = 4096  # bytes; for links that are going to stall
 NO_LINGER = struct.pack("ii", 1, 0)
-TCP_TABLE = Path("/proc/net/tcp")
 
 
 class Flow:
@@ -216,20 +215,3 @@ class Link:
     def _close(self, pair: tuple[Flow, Flow]) -> None:
         for flow in pair:
             flow.sink.close()
-
-
-def unread_by_receiver(sink: socket.socket) -> int:
-    """Bytes sent through a socket of this host that its receiver, on this host too, has not read (proc(5)).
-
-    Zero where there is no such table: there, the loop's turns are all that keeps pieces apart.
-    """
-    try:
-        here, there = sink.getsockname()[1], sink.getpeername()[1]
-        table = TCP_TABLE.read_text(encoding="ascii")
-    except OSError:
-        return 0
-    for row in table.splitlines()[1:]:
-        words = row.split()
-        if words[1].endswith(f":{there:04X}") and words[2].endswith(f":{here:04X}"):
-            return int(words[4].rpartition(":")[2], 16)
-    return 0

@@ -50,7 +50,7 @@ def listen(where: int | str | Address) -> socket.socket:
     """A listening socket. SO_REUSEADDR, which create_server sets where it is safe, lets a server restart on its port
     while old connections are still in TIME_WAIT. Raises OSError."""
     host, port = address(port=where) if isinstance(where, int) else as_address(where)
-    candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    candidates = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, *_, bind_to = min(candidates, key=lambda candidate: candidate[0] != socket.AF_INET)
     return socket.create_server(bind_to[:2], family=family, backlog=BACKLOG)
 

@@ -20,6 +20,8 @@ import queue
 import sys
 import threading
 
+from snippets.lab3.terminal import TURN, finish, show, typed_lines
+from snippets.lab3.text import harmless
 from snippets.lab3.toolkit import Client, Connection, Server, message
 
 END = None  # in the queue of lines: there will be no more, from us or from the partner
@@ -34,24 +36,24 @@ class Chat:
 
     def talk_to(self, partner: Connection) -> None:
         self.partner = partner
-        print("Connected to {}:{}".format(*partner.remote_address), flush=True)
+        show("Connected to {}:{}".format(*partner.remote_address))
 
     def on_connection_event(
         self, event: str, payload: str | None, connection: Connection, error: Exception | None
     ) -> None:
         if event == "message":
-            print(payload, flush=True)
+            show("\n\t".join(harmless(line.strip("\t")) for line in str(payload).split("\n")))
         elif event == "error":
-            print(f"Error: {error}", flush=True)
+            show(f"Error: {error}")
         elif event == "close":
-            print("The other side has left", flush=True)
+            show("The other side has left")
             self.todo.put(END)
 
     def on_server_event(
         self, event: str, connection: Connection | None, address: tuple[str, int] | None, error: Exception | None
     ) -> None:
         if event == "listen" and address:
-            print("Listening on {}:{}".format(*address), flush=True)
+            show("Listening on {}:{}".format(*address))
         elif event == "connect" and connection:
             if self.partner is None:
                 self.talk_to(connection)
@@ -60,20 +62,30 @@ class Chat:
                 connection.send("This chat is for two, and both are here.")
                 connection.close(timeout=0)
         elif event == "error":
-            print(f"Error: {error}", flush=True)
+            show(f"Error: {error}")
 
     def read_input(self) -> None:
-        for line in sys.stdin:
-            self.todo.put(line.rstrip("\n"))
+        for line in typed_lines():
+            self.todo.put(line)
         self.todo.put(END)
+
+    def next_line(self) -> str | None:
+        while True:
+            try:
+                return self.todo.get(timeout=TURN)  # in turns where Ctrl-C would otherwise have to wait
+            except queue.Empty:
+                pass
 
     def run(self, name: str) -> None:
         threading.Thread(target=self.read_input, daemon=True).start()
-        while (line := self.todo.get()) is not END:
+        while (line := self.next_line()) is not END:
             if self.partner is None:
-                print("Nobody is here yet, nothing was sent", flush=True)
+                show("Nobody is here yet, nothing was sent")
             elif line:
-                self.partner.send(message(line, name))
+                try:
+                    self.partner.send(message(line, name))
+                except ConnectionError:
+                    return  # the partner has just left
 
 
 def main() -> None:
@@ -99,6 +111,7 @@ def main() -> None:
             listener.close()
         if chat.partner:
             chat.partner.close()
+        finish()
 
 
 if __name__ == "__main__":

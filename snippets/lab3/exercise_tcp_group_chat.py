@@ -18,25 +18,28 @@ Experiment: stop a client with Ctrl-Z and let the others chat on; `kill -9` it; 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 import os
 import queue
 import signal
 import sys
 import threading
 import time
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from snippets.lab3.endpoints import Address, address, show_endpoint
 from snippets.lab3.framing import FramingError
 from snippets.lab3.room import Admit, Broadcast, Dismiss, Message, RefusedError, Room, Tell, parse, to_json
-from snippets.lab3.terminal import TURN, prompt, show, typed_lines
+from snippets.lab3.terminal import TURN, finish, log, prompt, show, typed_lines
 from snippets.lab3.text import harmless
 from snippets.lab3.toolkit import Client, Connection, Server
 
 DEFAULT = ("127.0.0.1", 12345)
+INTERRUPTS = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGBREAK", None)])]
+_Role = TypeVar("_Role")
 EXIT_WORDS = {"exit", "quit", "exit()"}
 MAX_NAMELESS = 1_000  # connections that have not joined yet; the oldest makes room for the next
+REMEMBERED = 1_000  # numbers of a peer's last lines
 SHUTDOWN = 0.8  # seconds the members have to take what was sent and to go
 
 LINES = {  # how an event looks on the screen
@@ -102,11 +105,11 @@ class ChatServer:
         if event == "listen" and address:
             show(f"Listening on {show_endpoint(address)}")
         elif event == "connect" and connection:
-            show(f"{show_endpoint(connection.remote_address)} connected")
+            log(f"{show_endpoint(connection.remote_address)} connected")
             self._make_room_for(connection)
             connection.callback = self._on_connection_event
         elif event == "error":
-            show(f"Error: {error}")
+            log(f"Error: {error}")
 
     def _make_room_for(self, connection: Connection) -> None:
         with self._lock:
@@ -124,13 +127,13 @@ class ChatServer:
                 self._carry_out(self._room.handle(connection, payload))
             elif event == "error":
                 self._connections[connection] = describe(error)
-                show(f"{show_endpoint(connection.remote_address)}: {describe(error)}")
+                log(f"{show_endpoint(connection.remote_address)}: {describe(error)}")
             elif event == "close":
                 reason = self._connections.pop(connection)
                 self._nameless.pop(connection, None)
                 if not self._closing:
                     self._carry_out(self._room.lost(connection, reason))
-                show(f"{show_endpoint(connection.remote_address)} disconnected")
+                log(f"{show_endpoint(connection.remote_address)} disconnected")
 
     def _carry_out(self, actions: Iterable[Any]) -> None:
         for action in actions:
@@ -140,7 +143,7 @@ class ChatServer:
                 case Broadcast(event, exclude):
                     self._server.broadcast(to_json(event), exclude)
                     if event["event"] != "said":
-                        show_event(event)
+                        log(line_for(event) or "")
                 case Admit(whom):
                     self._nameless.pop(whom, None)
                     self._server.admit(whom)
@@ -162,6 +165,7 @@ class UserSide:
 
     def __init__(self) -> None:
         self._todo: queue.Queue[str | None] = queue.Queue(maxsize=1_000)  # None: there will be no more
+        self._ended = threading.Event()
         self.joined = False
 
     def run(self) -> None:
@@ -169,6 +173,8 @@ class UserSide:
         threading.Thread(target=self._read_typed_lines, daemon=True).start()
         self.ask_name()
         while (line := wait_for(self._todo)) is not None and line.strip() not in EXIT_WORDS:
+            if self._ended.is_set():
+                return
             if not self.joined:
                 self.join(line)
             elif line.strip():
@@ -179,10 +185,11 @@ class UserSide:
 
     def end(self) -> None:
         """Make `run` return. From any thread."""
+        self._ended.set()
         try:
             self._todo.put_nowait(None)
         except queue.Full:
-            pass  # then the main thread is about to send, and will see the end there
+            pass  # then the main thread has a next line to take, and looks before it does
 
     def join(self, name: str) -> None:
         raise NotImplementedError
@@ -209,7 +216,7 @@ class ChatClient(UserSide):
     def join(self, name: str) -> None:
         self._send({"do": "join", "name": name})
         self.joined = wait_for(self._answers)["event"] == "welcome"
-        if not self.joined and not self._connection.closed:
+        if not self.joined and not self._ended.is_set():
             self.ask_name()
 
     def say(self, text: str) -> None:
@@ -237,8 +244,8 @@ class ChatClient(UserSide):
             self.lost = True
             show(f"* The connection is lost: {describe(error)}")
         elif event == "close":
-            self._answers.put({"event": "close"})
             self.end()
+            self._answers.put({"event": "close"})
 
     def _on_message(self, event: Message) -> None:
         show_event(event)
@@ -259,6 +266,8 @@ class ChatPeer(UserSide):
         self._links: dict[Connection, str | None] = {}  # each with the id of the peer behind it, once that is known
         self._dialled: set[Connection] = set()
         self._reasons: dict[str, str] = {}
+        self._said = 0
+        self._heard: dict[str, set[int]] = {}  # the numbers of each peer's lines, for they may come by two links
         self._room: Room[str] = Room(default_name=self._default_name)
         self._lock = threading.Lock()
         self._leaving = False
@@ -285,8 +294,9 @@ class ChatPeer(UserSide):
                 self.ask_name()
 
     def say(self, text: str) -> None:
+        self._said += 1
         try:
-            self._server.broadcast(to_json({"do": "say", "text": text}))
+            self._server.broadcast(to_json({"do": "say", "text": text, "number": self._said}))
         except FramingError as error:
             show(f"* Not sent: {error}")
 
@@ -328,6 +338,7 @@ class ChatPeer(UserSide):
 
     def _introduce_to(self, link: Connection) -> None:
         self._send(link, {"do": "join", "name": self._room.name_of(self._id), "id": self._id})
+        self._server.admit(link)  # what is said from now on comes behind the introduction
 
     def _on_link_event(self, event: str, payload: str | None, link: Connection, error: Exception | None) -> None:
         with self._lock:
@@ -344,11 +355,9 @@ class ChatPeer(UserSide):
 
     def _on_end(self, peer: str) -> None:
         reason = self._reasons.pop(peer, "the connection ended without a goodbye")
-        for other_link, its_peer in self._links.items():
-            if its_peer == peer:
-                self._server.admit(other_link)  # there were two links, the other one goes on
-                return
-        self._carry_out(self._room.lost(peer, reason))
+        if peer not in self._links.values():  # else there were two links, and the other one goes on
+            self._heard.pop(peer, None)
+            self._carry_out(self._room.lost(peer, reason))
 
     def _on_message(self, link: Connection, message: Message) -> None:
         if message.get("event") == "refused":
@@ -358,7 +367,18 @@ class ChatPeer(UserSide):
                 if not self._identify(link, message):
                     return
                 message = self._with_a_free_name(link, message)
+            elif self._is_repeated(link, message):
+                return
             self._carry_out(self._room.handle(self._links[link] or "", message), link)
+
+    def _is_repeated(self, link: Connection, message: Message) -> bool:
+        """Whether this line has come by another link already."""
+        number, heard = message.get("number"), self._heard.setdefault(self._links[link] or "", set())
+        if not isinstance(number, int) or number not in heard:
+            heard.add(number if isinstance(number, int) else 0)
+            heard.intersection_update(range(max(heard) - REMEMBERED, max(heard) + 1))
+            return False
+        return True
 
     def _on_refused(self, refusal: Message) -> None:
         show_event(refusal)
@@ -396,8 +416,6 @@ class ChatPeer(UserSide):
                 case Broadcast(event, exclude) if exclude != self._id:
                     found = event["event"] == "joined" and link in self._dialled
                     show_event({**event, "event": "present"} if found else event)
-                case Admit(whom) if link:
-                    self._server.admit(link)
                 case Dismiss(_) if link:
                     link.close(timeout=0)
 
@@ -453,7 +471,7 @@ def carries_port(word: str) -> bool:
 
 
 def serve(own: list[Address]) -> None:
-    server = ChatServer(own[0])
+    server = listening(ChatServer, own[0])
     try:
         while not threading.Event().wait(TURN):
             pass
@@ -461,6 +479,14 @@ def serve(own: list[Address]) -> None:
         ignore_interrupts()
         server.close()
         show("The server has ended")
+
+
+def listening(role: Callable[[Address], _Role], where: Address) -> _Role:
+    """What a role makes of its endpoint. Raises OSError that names it."""
+    try:
+        return role(where)
+    except OSError as error:
+        raise OSError(f"{show_endpoint(where)}: {describe(error)}") from None
 
 
 def join(servers: list[Address]) -> None:
@@ -480,12 +506,15 @@ def first_that_answers(servers: list[Address]) -> ChatClient:
             return ChatClient(endpoint)
         except OSError as error:
             show(f"{show_endpoint(endpoint)}: {describe(error)}")
-    return ChatClient(servers[-1])
+    try:
+        return ChatClient(servers[-1])
+    except OSError as error:
+        raise OSError(f"{show_endpoint(servers[-1])}: {describe(error)}") from None
 
 
 def take_part(own_and_others: list[Address]) -> None:
     own, *others = own_and_others
-    peer = ChatPeer(own)
+    peer = listening(ChatPeer, own)
     try:
         for other in others:
             peer.dial(other)
@@ -504,7 +533,7 @@ def interrupt(signal_number: int, frame: object) -> NoReturn:
 
 def ignore_interrupts() -> None:
     """We are leaving already: a second Ctrl-C must not cut the goodbye."""
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in INTERRUPTS:
         signal.signal(each, signal.SIG_IGN)
 
 
@@ -513,11 +542,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("role", choices=ROLES)
     parser.add_argument("endpoint", nargs="*", help="HOST PORT, HOST:PORT or PORT; default {}:{}".format(*DEFAULT))
     parsed = parser.parse_args(arguments)
-    for each in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
+    for each in INTERRUPTS:  # a shell starts background jobs with SIGINT ignored
         signal.signal(each, interrupt)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    where: list[Address] = []
     try:
         where = endpoints(parsed.endpoint)
         if (parsed.role == "server" and len(where) > 1) or (parsed.role == "peer" and not where):
@@ -526,8 +552,10 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         pass  # a way to leave
     except (OSError, ValueError) as error:
-        at = f"{show_endpoint(where[0])}: " if where and isinstance(error, OSError) else ""
-        sys.exit(f"Error: {at}{describe(error)}")
+        finish()
+        sys.exit(f"Error: {describe(error)}")
+    finally:
+        finish()
 
 
 if __name__ == "__main__":

@@ -107,7 +107,8 @@ class Room(Generic[Member]):
                 raise RefusedError("join first, with a name")
             return _COMMANDS[name](self, member, asked)
         except RefusedError as refusal:
-            return [Tell(member, {"event": "refused", "do": name, "reason": str(refusal)})]
+            asked_for = name if isinstance(name, str) and name in _COMMANDS else None
+            return [Tell(member, {"event": "refused", "do": asked_for, "reason": str(refusal)})]
 
     def lost(self, member: Member, reason: str) -> list[Action]:
         """The member is gone without a word. Nothing happens if it was not in, or had left."""

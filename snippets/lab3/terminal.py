@@ -6,6 +6,7 @@ import codecs
 from collections.abc import Iterator
 import io
 import os
+import queue
 import sys
 import threading
 import unicodedata
@@ -15,8 +16,6 @@ SAVE, RESTORE, UP, DOWN, INSERT_LINES = "\x1b7", "\x1b8", "\x1b[{}A", "\x1b[{}B"
 # Windows wakes a waiting main thread for Ctrl-C only when its wait ends: there, wait in short turns.
 TURN = None if os.name == "posix" else 0.2
 
-_printing = threading.Lock()
-
 
 def typed_lines() -> Iterator[str]:
     """The lines of standard input, without their ends; bytes that are no text become U+FFFD.
@@ -24,6 +23,8 @@ def typed_lines() -> Iterator[str]:
     For a daemon thread: `input()` and `sys.stdin` hold a lock while they wait, and an interpreter that ends meanwhile
     on another thread dies of it ("could not acquire lock ... at interpreter shutdown"). A raw read holds none.
     """
+    if sys.stdin is None:  # started without one, `<&-`
+        return
     raw: io.RawIOBase = sys.stdin.buffer.raw  # type: ignore[union-attr, unused-ignore]
     decoder = codecs.getincrementaldecoder(sys.stdin.encoding)("replace")
     rest = ""
@@ -36,40 +37,115 @@ def typed_lines() -> Iterator[str]:
 
 def show(line: str) -> None:
     """Print a line: on a terminal above the line being typed, which stays as it is; elsewhere just a line."""
-    _print(_above_typed_line(line) if _is_interactive() else line + "\n")
+    _printer.put(_above_typed_line(line) if _is_interactive() else line + "\n")
+
+
+def log(line: str) -> None:
+    """Like `show`, but never waits: if nobody reads our output for long, lines are dropped."""
+    _printer.put(line + "\n", wait=False)
 
 
 def prompt(text: str) -> None:
     """Ask for something: on a terminal the answer is typed behind it."""
-    _print(text + (" " if _is_interactive() else "\n"))
+    _printer.put(text + (" " if _is_interactive() else "\n"))
 
 
-def _print(text: str) -> None:
-    with _printing:
+def finish(timeout: float = 0.5) -> None:
+    """Wait until all is printed, but not for ever: nobody may be reading."""
+    _printer.finish(timeout)
+
+
+class _Printer:
+    """Prints on a thread of its own: whoever blocks our output (a pager, Ctrl-S) must not stop those who print."""
+
+    def __init__(self) -> None:
+        self._texts: queue.Queue[str] = queue.Queue(maxsize=10_000)
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def put(self, text: str, wait: bool = True) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="printer", daemon=True)
+                self._thread.start()
         try:
-            print(text, end="", flush=True)
-        except BrokenPipeError:  # whoever read our output has left, as `head` does: go on without
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self._texts.put(text, block=wait)
+        except queue.Full:
+            pass  # see log()
+
+    def finish(self, timeout: float) -> None:
+        done = threading.Event()
+        if self._thread is not None:
+            threading.Thread(target=self._wait_for_all, args=[done], daemon=True).start()
+            done.wait(timeout)
+
+    def _wait_for_all(self, done: threading.Event) -> None:
+        self._texts.join()
+        done.set()
+
+    def _run(self) -> None:
+        while True:
+            text = self._texts.get()
+            try:
+                _write(text)
+            except (OSError, ValueError):
+                pass  # whoever read our output has left, as `head` does: go on without
+            self._texts.task_done()
+
+
+def _write(text: str) -> None:
+    """Write past Python's buffer, whose lock must not be held when the interpreter ends."""
+    if sys.stdout is None:  # started without one, `>&-`
+        return
+    raw = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)  # with `python -u` there is no buffer above it
+    data = text.encode(sys.stdout.encoding, "replace").replace(b"\n", os.linesep.encode())
+    while data:
+        data = data[raw.write(data) or 0 :]
+
+
+_printer = _Printer()
 
 
 def _is_interactive() -> bool:
+    if sys.stdin is None or sys.stdout is None:
+        return False
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _above_typed_line(line: str) -> str:
     """Scroll up if need be, push the typed line down, write into the gap, and go back to where the user was.
 
-    (If the typed line has wrapped, the gap opens above its last row.)
+    In parts, if the line takes more rows than the screen has. (If the typed line has wrapped, the gap opens above its
+    last row.)
     """
-    columns = os.get_terminal_size(sys.stdout.fileno()).columns or 80
-    rows = sum(max(1, -(-_width(part) // columns)) for part in line.split("\n"))
-    text = line.replace("\n", "\r\n")
-    return SAVE + "\n" * rows + UP.format(rows) + "\r" + INSERT_LINES.format(rows) + text + RESTORE + DOWN.format(rows)
+    columns, height = os.get_terminal_size(sys.stdout.fileno())
+    rows = _rows(line, columns or 80)
+    size = max(1, (height or 24) - 1)
+    return "".join(_insert(rows[start : start + size]) for start in range(0, len(rows), size))
+
+
+def _insert(rows: list[str]) -> str:
+    count = len(rows)
+    gap = SAVE + "\n" * count + UP.format(count) + "\r" + INSERT_LINES.format(count)
+    return gap + "\r\n".join(rows) + RESTORE + DOWN.format(count)
+
+
+def _rows(line: str, columns: int) -> list[str]:
+    """The line cut into the rows of a screen."""
+    rows, used = [""], 0
+    for char in line.expandtabs():
+        width = _width(char)
+        if char == "\n" or used + width > columns:
+            rows.append("")
+            used = 0
+        if char != "\n":
+            rows[-1] += char
+            used += width
+    return rows
 
 
 def _width(text: str) -> int:
     """How many columns a text takes (UAX 11: wide characters take two, combining ones none)."""
     return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text.expandtabs()
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
     )

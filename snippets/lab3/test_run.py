@@ -363,6 +363,9 @@ def main(words: list[str] | None = None) -> int:
         story, chat = play(arguments.module, arguments.port, arguments.transport, arguments.timeout, arguments.quiet)
     except CannotRun as reason:
         print(f"Could not be run: {reason}", file=sys.stderr)
+        if arguments.json:
+            with arguments.json as file:
+                json.dump({"version": 1, "module": arguments.module, "held": None, "reason": str(reason)}, file)
         return 2
     except KeyboardInterrupt:
         print("Interrupted", file=sys.stderr)

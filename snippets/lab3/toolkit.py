@@ -30,7 +30,7 @@ from snippets.lab3.writer import Outbox, Writer
 ConnectionCallback = Callable[[str, Optional[str], "Connection", Optional[Exception]], Any]
 ServerCallback = Callable[[str, Optional["Connection"], Optional[Address], Optional[Exception]], Any]
 
-LINGER = 1.0  # seconds that close() gives the other side to take what was sent and to close as well
+LINGER = 3.0  # seconds without progress after which close() gives up on the other side
 QUOTA = 256 * 1024  # bytes taken from one member before the rest of the room must have kept up
 RECV_SIZE = 64 * 1024
 CHECK_EVERY = None if os.name == "posix" else 0.2  # seconds; Windows does not wake a select at a local shutdown
@@ -64,6 +64,7 @@ class Connection(metaclass=_StartsWhenBuilt):
         tune(socket)
         self._socket = socket
         self._callback = callback
+        self._built = False  # only then events may come
         self._decoder = Decoder()
         self._messages: Iterator[bytes] = iter(())
         self._ended = threading.Event()
@@ -76,7 +77,8 @@ class Connection(metaclass=_StartsWhenBuilt):
         self._writer.add(self._outbox)
 
     def _start(self) -> None:
-        if self._callback is not None and not self.closed:
+        self._built = True
+        if self._callback is not None and not self._reader.ident and not self.closed:
             self._reader.start()
 
     @property
@@ -89,7 +91,8 @@ class Connection(metaclass=_StartsWhenBuilt):
         if self._callback is not None:
             raise ValueError("the callback of a connection can be set only once")
         self._callback = callback
-        self._start()
+        if self._built:
+            self._start()
 
     @property
     def closed(self) -> bool:
@@ -122,24 +125,28 @@ class Connection(metaclass=_StartsWhenBuilt):
     def close(self, timeout: float | None = None) -> None:
         """Send what was accepted, then the end of the stream, and wait until the other side has closed as well.
 
-        Messages the other side had already sent are still delivered. The wait ends after `timeout` seconds, and in any
-        case when LINGER seconds pass without progress. Harmless when repeated; in a callback it does not wait.
+        Messages the other side had already sent are still delivered. The wait ends after `timeout` seconds, by default
+        when LINGER seconds pass without progress. Harmless when repeated; in a callback it does not wait.
 
         A socket closed while unread bytes are in it resets the connection, which destroys what is still on its way to
         the other side (RFC 2525, section 2.17): that is why this is more than `socket.close()`.
         """
         if self._writer.close(self._outbox, LINGER) and not self._reader.ident:
             self._reader.start()  # somebody has to read up to the other side's end
-        if threading.current_thread() is not self._reader:
-            self._ended.wait(timeout)
+        if threading.current_thread() is self._reader:
+            return
+        if timeout is None:
+            self._outbox.drained.wait()
+        self._ended.wait(LINGER if timeout is None else timeout)
 
     def _receive_some(self) -> bytes:
-        while not self._outbox.aborted:
+        while True:
             try:
                 return self._socket.recv(RECV_SIZE)
             except BlockingIOError:
+                if self._outbox.aborted:
+                    return b""
                 self._readable.select(CHECK_EVERY)
-        return b""
 
     def _read(self) -> None:
         error: Exception | None = None
@@ -158,9 +165,9 @@ class Connection(metaclass=_StartsWhenBuilt):
         self._writer.remove(self._outbox)
         self._readable.close()
         self._socket.close()
+        self._ended.set()
         if error is not None and not closed_by_us:
             self._notify("error", error=error)
-        self._ended.set()
         self._notify("close")
 
     def _deliver_messages(self) -> None:
@@ -212,12 +219,14 @@ class Server(metaclass=_StartsWhenBuilt):
         self.local_address: Address = self._listener.getsockname()[:2]
         self.writer = Writer()
         self._callback = callback
+        self._built = False
         self._stopped = threading.Event()
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._listen, name=f"listener {self.local_address}", daemon=True)
 
     def _start(self) -> None:
-        if self._callback is not None:
+        self._built = True
+        if self._callback is not None and not self._thread.ident:
             self._thread.start()
 
     @property
@@ -230,7 +239,8 @@ class Server(metaclass=_StartsWhenBuilt):
         if self._callback is not None:
             raise ValueError("the callback of a server can be set only once")
         self._callback = callback
-        self._start()
+        if self._built:
+            self._start()
 
     @property
     def closed(self) -> bool:
@@ -291,7 +301,7 @@ class Server(metaclass=_StartsWhenBuilt):
     def _welcome(self, accepted: socket.socket, remote: Address) -> None:
         try:
             connection = Connection(accepted, writer=self.writer)
-        except OSError as error:  # reset while it was queued: that one's problem, not the listener's
+        except (OSError, RuntimeError, MemoryError) as error:  # reset while it was queued, or no thread can be started
             accepted.close()
             self._notify("error", address=remote, error=error)
             return
@@ -317,6 +327,8 @@ def call_safely(callback: Callable[..., Any], *arguments: Any) -> None:
     """Call a callback. A bug in it is its author's to see, and must not end the thread that serves it."""
     try:
         callback(*arguments)
+    except SystemExit:
+        pass  # exit() in a callback ends no program: it is not the main thread
     except Exception:
         sys.excepthook(*sys.exc_info())
 

@@ -247,8 +247,7 @@ class Writer:
         except BlockingIOError:
             self._watch(outbox, True)
         except OSError as error:  # the reader sees the end too, but the kernel tells the reason only once
-            outbox.error = outbox.error or error
-            self._discard(outbox)
+            self._abort(outbox, error)
         if outbox.deadline is not None and outbox.size < before:
             outbox.deadline = time.monotonic() + outbox.linger
         self._note_whether_behind(outbox)
