@@ -282,4 +282,10 @@ def _why_not(tried: list[Program], trials: list[Trial]) -> str:
 
 
 def _all_source(folder: Path) -> str:
-    return "\n".join(program.source for program in programs(folder)) if folder.is_dir() else ""
+    """The source of all programs, each line behind `file:line` and a tab."""
+    return "\n".join(
+        f"{program.path.relative_to(folder)}:{number}\t{line}"
+        for program in programs(folder)
+        if program.path.is_relative_to(folder)
+        for number, line in enumerate(program.source.splitlines(), start=1)
+    )

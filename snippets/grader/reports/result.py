@@ -1,0 +1,48 @@
+"""The result of grading one submission: what every report is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from snippets.grader.grading import INCONCLUSIVE, PASS, Outcome
+
+
+@dataclass
+class Result:
+    """One submission and its outcomes; without outcomes, the reason why it could not be driven."""
+
+    submission: str
+    convention: str = ""
+    why: str = ""
+    outcomes: list[Outcome] = field(default_factory=list)
+    reason: str = ""
+    transcript: str = ""
+    seconds: float = 0.0
+
+    @property
+    def points(self) -> float:
+        return sum(outcome.points for outcome in self.outcomes)
+
+    @property
+    def of(self) -> float:
+        return sum(outcome.of for outcome in self.outcomes)
+
+    @property
+    def unknown(self) -> float:
+        """Points on which nothing could be said."""
+        return sum(outcome.of for outcome in self.outcomes if outcome.verdict == INCONCLUSIVE)
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0 full marks, 1 not, 2 could not be graded."""
+        if not self.outcomes:
+            return 2
+        return 0 if all(outcome.verdict == PASS for outcome in self.outcomes) else 1
+
+
+def harmless(text: str, limit: int = 300) -> str:
+    """Text from a submission, made fit to be shown: no control characters, no more than `limit` characters a line."""
+    lines = (
+        "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line) for line in text.splitlines()
+    )
+    return "\n".join(line if len(line) <= limit else f"{line[:limit]}..." for line in lines)
