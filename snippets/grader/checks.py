@@ -13,8 +13,8 @@ import signal
 import socket
 import struct
 
-from snippets.grader.driver import CTRL_C, SERVER, Chat, Participant
-from snippets.grader.faults import Coalescer, RandomSlicer, Slicer, Stall
+from snippets.grader.driver import CTRL_C, Chat, Participant
+from snippets.grader.faults import CharacterSlicer, Coalescer, RandomSlicer, Slicer, Stall
 from snippets.grader.grading import CannotObserve, Facts, Fails, check
 from snippets.grader.history import Event
 from snippets.grader.matrix import MISATTRIBUTED, delivery_matrix, failures
@@ -435,7 +435,7 @@ def long(stage: Stage) -> None:
     """A message of 8,000 characters arrives whole, when TCP delivers it in several pieces, as any real network does."""
     with stage.chat(proxied=PEOPLE, transport=LONG_LINES) as chat:
         for number, link in enumerate(chat.links):
-            link.set_faults(RandomSlicer(stage.seed + number, 1448), RandomSlicer(stage.seed - number, 1448))
+            link.set_faults(RandomSlicer(stage.seed + number, 64, 1448), RandomSlicer(stage.seed - number, 64, 1448))
         people = stage.people(chat)
         text = "".join(random.Random(stage.seed).choices("abcdefghij ", k=8_000)).strip()
         lines = [chat.say(who, text) for who in people[:2]]
@@ -446,7 +446,7 @@ def long(stage: Stage) -> None:
     3,
     "broadcast",
     group="messages",
-    did="typed é 汉 😀 and delivered every byte by itself",
+    did="typed é 汉 😀; TCP cut inside each of these characters",
     misconception="decode before the message is complete",
     hint="A character can be up to four bytes. When is it safe to decode?",
 )
@@ -454,7 +454,7 @@ def unicode(stage: Stage) -> None:
     """é 汉 😀 arrive whole, also when a piece ends inside a character."""
     with stage.chat(proxied=PEOPLE) as chat:
         for link in chat.links:
-            link.set_faults(Slicer(1), Slicer(1))
+            link.set_faults(CharacterSlicer(), CharacterSlicer())
         people = stage.people(chat)
         stage.all_arrive(chat, [chat.say(who, "é 汉 😀") for who in people], people)
 
@@ -590,9 +590,12 @@ def restart(stage: Stage) -> None:
         server = stage.server(chat)
         chat.kill(server)
         chat.wait_until(lambda: not server.alive)
-        again = chat.start(SERVER, chat.history_argv(server.name), server.port)
-        if stage.mesh and chat.commands.names == "typed":
-            chat.type(again, server.name)
+        if stage.mesh:
+            again = chat.start(server.name, chat.history_argv(server.name), server.port)
+            if chat.commands.names == "typed":
+                chat.type(again, server.name)
+        else:
+            again = chat.start_server()
         stage.wait_to_listen(chat, again)
 
 

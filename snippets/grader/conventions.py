@@ -49,7 +49,7 @@ class Convention:
 
 def all_conventions() -> list[Convention]:
     """The entries of conventions.toml, in their order."""
-    entries = tomllib.loads(TABLE.read_text(encoding="utf-8"))["convention"]
+    entries = read_toml(TABLE)["convention"]
     return [
         Convention(entry["id"], commands_from(entry), tuple(entry.get("hints", ())), tuple(entry.get("programs", ())))
         for entry in entries
@@ -72,10 +72,7 @@ def declared(path: Path) -> Commands:
     names = "argument"                             # and the other fields of conventions.toml
     leave = ["/quit"]                              # or "end of input", "Ctrl-C"
     """
-    try:
-        entry = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadDeclaration(f"{path.name}: {error}") from None
+    entry = read_toml(path)
     known = {"topology", "server", "client", "leave", *FIELDS}
     unknown = sorted(set(entry) - known)
     if unknown:
@@ -96,6 +93,15 @@ def declared(path: Path) -> Commands:
     return replace(
         commands, program=program, leave=tuple([leave] if isinstance(leave, str) else leave), cwd=path.parent
     )
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file. Raises BadDeclaration, OSError."""
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadDeclaration(f"{path.name}: {error}") from None
+    return table
 
 
 def command_words(line: str) -> list[str]:

@@ -178,7 +178,7 @@ def _try_all(path: Path, folder: Path, candidates: list[Candidate]) -> Submissio
         commands = convention.of(
             server.argv, client.argv, client.cwd, leave=ways_to_leave(client.source), env=environment(folder)
         )
-        key = str((commands.server, commands.client, commands.told))
+        key = str((commands.server, commands.client, commands.told, commands.endpoint, commands.separator))
         if key in tried or time.monotonic() > deadline:
             continue
         tried.add(key)
@@ -228,10 +228,11 @@ def _comes_to_listen(chat: Chat, first: Participant, trial: Trial) -> bool:
     fixed = not any("{port}" in word for word in chat.commands.server) and not chat.commands.mesh
 
     def listens() -> bool:
-        if fixed and (ports := listening_ports(first)):
+        ports = listening_ports(first)
+        if fixed and ports:
             chat.port = min(ports)
             trial.commands = replace(trial.commands, port=chat.port)
-        return chat.listens(first, chat.port) or not first.alive
+        return bool(ports) or not first.alive
 
     if not chat.wait_until(listens, ASK) and not chat.commands.mesh:
         chat.type(first, SERVER)  # perhaps it wants a name first

@@ -16,9 +16,9 @@ class Fault:
     lock_step = False  # the next piece leaves only when the receiver has read the one before
     reads = True  # whether the sender's bytes are taken at all
 
-    def cut(self, held: int, idle: float) -> int:
+    def cut(self, held: bytes | bytearray, idle: float) -> int:
         """How many of the `held` bytes leave now, `idle` seconds after the sender's last byte; 0: none yet."""
-        return held
+        return len(held)
 
     def passes_end(self) -> bool:
         """Whether the sender's end of stream is handed on after the last byte."""
@@ -33,8 +33,17 @@ class Slicer(Fault):
     def __init__(self, size: int = 1) -> None:
         self._size = size
 
-    def cut(self, held: int, idle: float) -> int:
-        return min(held, self._size)
+    def cut(self, held: bytes | bytearray, idle: float) -> int:
+        return min(len(held), self._size)
+
+
+class CharacterSlicer(Fault):
+    """Cuts inside every character of more than one byte, behind its first byte, and nowhere else (RFC 3629)."""
+
+    lock_step = True
+
+    def cut(self, held: bytes | bytearray, idle: float) -> int:
+        return next((place for place in range(1, len(held)) if held[place - 1] >= 0xC0), len(held))
 
 
 @dataclass
@@ -42,6 +51,7 @@ class RandomSlicer(Fault):
     """Pieces of random sizes, the same for the same seed."""
 
     seed: int
+    smallest: int = 1
     largest: int = 50
     _random: random.Random = field(init=False)
 
@@ -50,8 +60,8 @@ class RandomSlicer(Fault):
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
 
-    def cut(self, held: int, idle: float) -> int:
-        return min(held, self._random.randint(1, self.largest))
+    def cut(self, held: bytes | bytearray, idle: float) -> int:
+        return min(len(held), self._random.randint(self.smallest, self.largest))
 
 
 class Coalescer(Fault):
@@ -60,8 +70,8 @@ class Coalescer(Fault):
     def __init__(self, pause: float = 0.05) -> None:
         self._pause = pause
 
-    def cut(self, held: int, idle: float) -> int:
-        return held if idle >= self._pause else 0
+    def cut(self, held: bytes | bytearray, idle: float) -> int:
+        return len(held) if idle >= self._pause else 0
 
 
 class Delay(Fault):
@@ -70,8 +80,8 @@ class Delay(Fault):
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    def cut(self, held: int, idle: float) -> int:
-        return held if idle >= self._seconds else 0
+    def cut(self, held: bytes | bytearray, idle: float) -> int:
+        return len(held) if idle >= self._seconds else 0
 
 
 class Stall(Fault):
@@ -79,15 +89,15 @@ class Stall(Fault):
 
     reads = False
 
-    def cut(self, held: int, idle: float) -> int:
+    def cut(self, held: bytes | bytearray, idle: float) -> int:
         return 0
 
 
 class BlackHole(Fault):
     """Everything is taken and nothing arrives, not even the end: the other host has vanished."""
 
-    def cut(self, held: int, idle: float) -> int:
-        return -held
+    def cut(self, held: bytes | bytearray, idle: float) -> int:
+        return -len(held)
 
     def passes_end(self) -> bool:
         return False
@@ -99,8 +109,8 @@ class EndAfter(Fault):
     def __init__(self, size: int) -> None:
         self.left = size
 
-    def cut(self, held: int, idle: float) -> int:
-        allowed = min(held, self.left)
+    def cut(self, held: bytes | bytearray, idle: float) -> int:
+        allowed = min(len(held), self.left)
         self.left -= allowed
         return allowed
 
@@ -113,7 +123,7 @@ class Both(Fault):
         self.lock_step = one.lock_step or other.lock_step
         self.reads = one.reads and other.reads
 
-    def cut(self, held: int, idle: float) -> int:
+    def cut(self, held: bytes | bytearray, idle: float) -> int:
         return min((fault.cut(held, idle) for fault in self._faults), key=abs)
 
     def passes_end(self) -> bool:

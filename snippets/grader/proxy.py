@@ -69,7 +69,7 @@ class Flow:
     def _hand_on(self) -> bool:
         if self.fault.lock_step and unread_by_receiver(self.sink):
             return False
-        size = self.fault.cut(len(self._held), time.monotonic() - self._last_byte)
+        size = self.fault.cut(self._held, time.monotonic() - self._last_byte)
         if size < 0:
             del self._held[:-size]
             return False

@@ -14,7 +14,7 @@ import tempfile
 import time
 
 from snippets.grader import checks as _checks
-from snippets.grader.conventions import tomllib
+from snippets.grader.conventions import BadDeclaration, read_toml
 from snippets.grader.diagnosis import Symptoms, diagnose
 from snippets.grader.discovery import ROOT, Submission
 from snippets.grader.driver import CannotRun, Chat, Commands
@@ -59,9 +59,9 @@ def chosen(settings: Settings) -> list[Check]:
 def read_points(path: Path) -> dict[str, float]:
     """Points from a TOML file with a line `id = points` a check. Raises BadRequest, OSError."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"{path}: {error}") from None
+        table = read_toml(path)
+    except BadDeclaration as error:
+        raise BadRequest(str(error)) from None
     for id, points in table.items():
         if id not in CHECKS:
             raise BadRequest(f"{path}: no check {id!r}")

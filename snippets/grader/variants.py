@@ -14,6 +14,7 @@ else:
 
 ROOT = Path(__file__).parents[2]
 RESOURCES = ROOT / "resources"
+NOT_NEEDED = ("test_run.py", "example*.py", "README.md")
 
 
 def load(kind: str) -> list[dict[str, Any]]:
@@ -23,21 +24,26 @@ def load(kind: str) -> list[dict[str, Any]]:
 
 
 def make(entry: dict[str, Any], folder: Path) -> Path:
-    """Put a copy of the lab with the entry's edit applied into a folder, as a checkout; returns the folder.
+    """Put a copy of the lab with the entry's edits applied into a folder, as a checkout; returns the folder.
 
-    Raises ValueError if the text to be replaced does not occur exactly once: the reference has changed.
+    An edit replaces a text in a file; `edits` is a list of them. Raises ValueError if the text to be replaced does not
+    occur exactly once: the reference has changed. `files` are programs in front of the lab, by name: then the lab
+    itself runs nothing.
     """
-    shutil.copytree(
-        ROOT / "snippets" / "lab3",
-        folder / "snippets" / "lab3",
-        ignore=shutil.ignore_patterns("__pycache__", "test_run.py"),
-    )
+    lab = folder / "snippets" / "lab3"
+    shutil.copytree(ROOT / "snippets" / "lab3", lab, ignore=shutil.ignore_patterns("__pycache__", *NOT_NEEDED))
     shutil.copy(ROOT / "snippets" / "__init__.py", folder / "snippets")
-    path = folder / "snippets" / "lab3" / entry["file"]
-    text = path.read_text(encoding="utf-8")
-    if text.count(entry["old"]) != 1:
-        raise ValueError(
-            f"{entry['name']}: {entry['file']} has the text to be replaced {text.count(entry['old'])} times"
+    for edit in entry.get("edits", [entry] if "old" in entry else []):
+        path = lab / edit["file"]
+        text = path.read_text(encoding="utf-8")
+        if text.count(edit["old"]) != 1:
+            raise ValueError(f"{entry['name']}: {edit['file']} has {edit['old']!r} {text.count(edit['old'])} times")
+        path.write_text(text.replace(edit["old"], edit["new"]), encoding="utf-8")
+    for name, text in entry.get("files", {}).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    if "files" in entry:
+        exercise = lab / "exercise_tcp_group_chat.py"
+        exercise.write_text(
+            exercise.read_text(encoding="utf-8").partition('if __name__ == "__main__":')[0], encoding="utf-8"
         )
-    path.write_text(text.replace(entry["old"], entry["new"]), encoding="utf-8")
     return folder

@@ -170,8 +170,8 @@ class UserSide:
 
     def run(self) -> None:
         """Until the user or the other side has had enough."""
-        threading.Thread(target=self._read_typed_lines, daemon=True).start()
         self.ask_name()
+        threading.Thread(target=self._read_typed_lines, daemon=True).start()
         while (line := wait_for(self._todo)) is not None and line.strip() not in EXIT_WORDS:
             if self._ended.is_set():
                 return
