@@ -609,7 +609,7 @@ def restart(stage: Stage) -> None:
 def usage(stage: Stage) -> None:
     """Wrong arguments get a usage or error message and a non-zero exit, no traceback."""
     if not any("{" in word for word in stage.submission.commands.client):
-        raise CannotObserve("it takes no arguments")
+        return  # it takes no arguments, so none are wrong
     with stage.empty_chat() as chat:
         program = chat.start("program", [*chat.commands.program, "no-such-role", "no:such:port", "--no-such-option"])
         chat.wait_until(lambda: not program.alive, stage.patience("start"))

@@ -15,6 +15,7 @@ import time
 
 from snippets.grader.conventions import DECLARATION, Convention, all_conventions, command_words, declared
 from snippets.grader.driver import CTRL_C, END_OF_INPUT, SERVER, CannotRun, Chat, Commands, Participant, listening_ports
+from snippets.grader.relocation import IGNORED
 from snippets.grader.sources import (
     Program,
     documented_commands,
@@ -33,7 +34,6 @@ START, ASK, CONNECT, GREET = 2.5, 0.7, 1.5, 1.5  # seconds for the steps of a tr
 MAX_PROGRAMS = 4
 MAX_SECONDS = 15.0
 LISTENS, CONNECTED, TALKS = 1, 2, 3
-IGNORED = shutil.ignore_patterns(".git", "__pycache__", ".venv", "venv", "node_modules", ".idea", "*.pyc", ".*_cache")
 
 
 @dataclass
@@ -48,26 +48,14 @@ class Trial:
 
 @dataclass
 class Submission:
-    """A submission that can be driven. `commands` refers to `folder`; `copy` makes another one for a run of its own."""
+    """A submission that can be driven. Its commands refer to a copy of it, of which every run makes another."""
 
     path: Path
-    folder: Path
     commands: Commands
     convention: str
     why: str
     sources: str = ""
     trials: list[Trial] = field(default_factory=list)
-
-    def copy(self, folder: Path) -> Commands:
-        """The commands for a fresh copy of the submission in `folder`, so that no run sees what another has done."""
-        shutil.copytree(self.folder, folder, ignore=IGNORED, dirs_exist_ok=True, symlinks=True)
-        moved = {name: [word.replace(str(self.folder), str(folder)) for word in argv] for name, argv in self._argvs()}
-        cwd = self.commands.cwd
-        inside = folder / cwd.relative_to(self.folder) if cwd and cwd.is_relative_to(self.folder) else cwd
-        return replace(self.commands, cwd=inside, **moved)  # type: ignore[arg-type]
-
-    def _argvs(self) -> list[tuple[str, list[str]]]:
-        return [(name, list(getattr(self.commands, name))) for name in ("server", "client", "program")]
 
 
 class NotDriven(Exception):  # noqa: N818 - no error of ours: the text is the reason
@@ -103,7 +91,9 @@ def discover(what: str, workspace: Path) -> Submission:
 def _discover_in(path: Path, folder: Path) -> Submission:
     if (folder / DECLARATION).is_file():
         commands = declared(folder / DECLARATION)
-        return Submission(path, folder, commands, DECLARATION, f"declared in {DECLARATION}", _all_source(folder))
+        return Submission(
+            path, replace(commands, folder=folder), DECLARATION, f"declared in {DECLARATION}", _all_source(folder)
+        )
     found = [program_at(folder / path.name, folder)] if path.is_file() else [*programs(folder)]
     runnable = [program for program in found if program][:MAX_PROGRAMS]
     if not runnable:
@@ -191,7 +181,8 @@ def _try_all(path: Path, folder: Path, candidates: list[Candidate]) -> Submissio
         raise NotDriven(_why_not([each for each, *_ in candidates], trials), trials)
     how = {CONNECTED: "they connect", TALKS: "they connect, and lines arrive"}[best.reached]
     why = f"found in {len(trials)} trial{'s' if len(trials) > 1 else ''}: started like this, {how}"
-    return Submission(path, folder, best.commands, best.convention, why, _all_source(folder), trials)
+    commands = replace(best.commands, folder=folder)
+    return Submission(path, commands, best.convention, why, _all_source(folder), trials)
 
 
 def try_out(commands: Commands, convention: str) -> Trial:

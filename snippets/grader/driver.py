@@ -66,7 +66,8 @@ class Commands:
     told: str = "earlier"  # which others a peer is told of: earlier (who runs already), all, first (the first one only)
     names: str = "typed"  # typed, argument, none (then others see a port number)
     server_is_asked: bool = False  # the server wants a name as well
-    port: int | None = None  # one that the programs insist on
+    port: int | None = None  # one that the programs insist on; it stands in files of `folder`
+    folder: Path | None = None  # the submission
     leave: tuple[str, ...] = ("exit",)  # words that leave; END_OF_INPUT, CTRL_C
     program: Sequence[str] = ()  # what `client` begins with: the program without arguments
     cwd: Path | None = None
@@ -120,6 +121,7 @@ class Chat:
         self.participants: dict[str, Participant] = {}
         self.links: list[Link] = []
         self._strangers: list[socket.socket] = []
+        self.redirect: Callable[[Commands, int], Commands] | None = None
         self.carried = 0  # bytes through all links
         self._transport = TRANSPORTS[transport]
         self._run = os.urandom(8).hex()
@@ -133,13 +135,19 @@ class Chat:
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
-    def start(self, name: str, argv: Sequence[str], port: int | None = None) -> Participant:
+    def redirected(self, port: int) -> Commands:
+        """The commands of programs that insist on a port, insisting on this one. Raises CannotRun if that is not known."""
+        if self.redirect is None:
+            raise CannotRun("the programs insist on their port")
+        return self.redirect(self.commands, port)
+
+    def start(self, name: str, argv: Sequence[str], port: int | None = None, cwd: Path | None = None) -> Participant:
         """Start a program. A name that was there before gets a number. Raises CannotRun if there is no such program."""
         numbered = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
         label = next(each for each in numbered if each not in self.participants)
         env = child_environment(self._run, self.commands.env)
         try:
-            process = self._transport(argv, self.commands.cwd, env)
+            process = self._transport(argv, cwd or self.commands.cwd, env)
         except Exception as error:  # pexpect has exceptions of its own, none of which should be shown raw
             raise CannotRun(f"cannot start {argv[0]}: {first_line(error)}") from None
         participant = Participant(label, process, port or self.port)
@@ -170,7 +178,8 @@ class Chat:
             targets = peers[:1] if self.commands.told == "first" else peers
         links = [self._new_link(name, target, small_buffers) for target in targets] if proxied else []
         dialled = [link.port for link in links] or targets
-        client = self.start(name, self._filled_in(self.commands.client, name, own, dialled), own)
+        commands = self.redirected(dialled[0]) if self.commands.port and links else self.commands
+        client = self.start(name, self._filled_in(commands.client, name, own, dialled), own, commands.cwd)
         client.links = links
         if self.commands.names == "typed":
             self.type(client, name)

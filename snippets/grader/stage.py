@@ -12,11 +12,12 @@ import time
 import psutil
 
 from snippets.grader.discovery import Submission
-from snippets.grader.driver import SERVER, CannotRun, Chat, Participant
+from snippets.grader.driver import SERVER, CannotRun, Chat, Participant, free_port
 from snippets.grader.grading import CannotObserve, Facts, Fails
 from snippets.grader.history import Event, plain
 from snippets.grader.matrix import CORRUPTED, DUPLICATED, LOST, REORDERED, Cell, delivery_matrix, failures
 from snippets.grader.process import DEFAULT_TRANSPORT, POSIX, family
+from snippets.grader.relocation import copied
 
 PEOPLE = ("jing yang", "mobius", "YJ")
 TIMES_REFERENCE = 20  # a wait is given up after so many times what the reference needs for the same...
@@ -56,8 +57,12 @@ class Stage:
     def empty_chat(self, transport: str = DEFAULT_TRANSPORT) -> Iterator[Chat]:
         """A chat of a fresh copy of the submission, in which nobody is yet."""
         with tempfile.TemporaryDirectory(prefix="grader-", ignore_cleanup_errors=True) as folder:
-            commands = self.submission.copy(Path(folder))
+            insists = self.submission.commands.port is not None
+            commands = copied(
+                self.submission.commands, Path(folder, "copy"), free_port("127.0.0.1") if insists else None
+            )
             with Chat(commands, transport=transport, timeout=self.patience()) as chat:
+                chat.redirect = lambda original, port: copied(original, Path(folder, f"dials-{port}"), port)
                 try:
                     yield chat
                 except CannotRun as reason:
@@ -77,8 +82,6 @@ class Stage:
     ) -> Iterator[Chat]:
         """A chat with these people in it, who hear each other; those `proxied` dial through links of ours."""
         through = set(proxied)
-        if through and self.submission.commands.port:
-            raise CannotObserve("the programs insist on their port, so nothing can be put between them")
         with self.empty_chat(transport) as chat:
             self.open(chat)
             for name in people:
