@@ -255,7 +255,7 @@ def is_clean(chat: Chat, leaver: Participant, way: str) -> bool:
 )
 def leave_notice(stage: Stage) -> None:
     """The others are told when somebody leaves."""
-    with stage.chat() as chat:
+    with stage.chat(talking=False) as chat:
         leaver = chat.participants[PEOPLE[1]]
         others = chat.others(leaver)
         stage.are_told(chat, others, lambda: chat.leave(leaver, stage.facts.get("leave")), f"{leaver.name}'s leaving")
@@ -370,7 +370,7 @@ def late_join(stage: Stage) -> None:
 )
 def join_notice(stage: Stage) -> None:
     """Those present are told of somebody who comes in."""
-    with stage.chat(people=PEOPLE[:2]) as chat:
+    with stage.chat(people=PEOPLE[:2], talking=False) as chat:
         present = stage.people(chat)
         stage.are_told(chat, present, lambda: chat.join(PEOPLE[2]), f"{PEOPLE[2]}'s coming in")
 
@@ -548,7 +548,7 @@ def stranger(stage: Stage) -> None:
 )
 def server_gone(stage: Stage) -> None:
     """When the server dies, every client says so or ends within 5 s; no traceback, also not on the next typed line."""
-    with stage.chat() as chat:
+    with stage.chat(talking=False) as chat:
         server = stage.server(chat)
         clients = chat.others(server)
         before = {who.name: who.shown_size for who in clients}
@@ -586,7 +586,7 @@ def server_gone(stage: Stage) -> None:
 )
 def restart(stage: Stage) -> None:
     """Killed with clients connected, the server can be started again at once on the same port."""
-    with stage.chat() as chat:
+    with stage.chat(talking=False) as chat:
         server = stage.server(chat)
         chat.kill(server)
         chat.wait_until(lambda: not server.alive)
@@ -635,7 +635,7 @@ def usage(stage: Stage) -> None:
 )
 def same_name(stage: Stage) -> None:
     """A name in use is refused or told apart."""
-    with stage.chat(people=PEOPLE[:2]) as chat:
+    with stage.chat(people=PEOPLE[:2], talking=False) as chat:
         if chat.commands.names == "none":
             return
         reader, first = stage.people(chat)
@@ -710,7 +710,7 @@ def empty(stage: Stage) -> None:
 )
 def shutdown(stage: Stage) -> None:
     """Ctrl-C ends the server within 3 s, no traceback."""
-    with stage.chat() as chat:
+    with stage.chat(talking=False) as chat:
         server = stage.server(chat)
         chat.send_signal(server, signal.SIGINT)
         chat.wait_until(lambda: not server.alive, 3.0)

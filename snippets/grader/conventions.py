@@ -82,12 +82,9 @@ def declared(path: Path) -> Commands:
     for field in ("client",) if entry["topology"] == "mesh" else ("server", "client"):
         if not isinstance(entry.get(field), str) or not entry[field].strip():
             raise BadDeclaration(f"{path.name}: {field} is missing, the command line that starts it")
-    words = {field: shlex.split(entry[field]) for field in ("server", "client") if field in entry}
-    words = {
-        field: [sys.executable if each in ("python", "python3") else each for each in argv]
-        for field, argv in words.items()
-    }
-    commands = commands_from({**entry, **words})
+    for field in {"server", "client"} & set(entry):
+        entry[field] = command_words(entry[field])
+    commands = commands_from(entry)
     leave = entry.get("leave", list(commands.leave))
     program = list(itertools.takewhile(lambda word: "{" not in word, commands.client))
     return replace(

@@ -7,9 +7,9 @@ The programs are real processes, started as
 
     python -m MODULE server PORT        python -m MODULE client 127.0.0.1:PORT
 
-and used as you would use them: something is typed, something appears on a screen. A line counts as delivered when the
-word at its end, which occurs in no other line, appears. Exit status: 0 all held, 1 something did not, 2 it could not be
-run, and then the reason is printed.
+or as the grader finds out from their files, and used as you would use them: something is typed, something appears on a
+screen. A line counts as delivered when the word at its end, which occurs in no other line, appears. Exit status: 0 all
+held, 1 something did not, 2 it could not be run, and then the reason is printed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 import json
 from pathlib import Path
+import re
 import signal
 import sys
+import tempfile
 from typing import Any
 
+from snippets.grader.conventions import BadDeclaration
+from snippets.grader.discovery import NotDriven, discover
 from snippets.grader.driver import CannotRun, Chat, Commands, Participant
 from snippets.grader.history import Event, plain
 from snippets.grader.matrix import (
@@ -39,7 +43,6 @@ from snippets.grader.matrix import (
 from snippets.grader.process import DEFAULT_TRANSPORT, TRANSPORTS
 
 REFERENCE = "snippets.lab3.exercise_tcp_group_chat"
-CHECKOUT = Path(*REFERENCE.split(".")).with_suffix(".py")  # in somebody else's copy of the repository
 CLIENTS = ("jing yang", "mobius", "YJ")
 VICTIM = "mobius"
 LATECOMER = "latecomer"
@@ -110,18 +113,23 @@ class Story:
             pass
 
     def everybody_comes_in(self) -> None:
-        server = self.chat.start_server()
+        mesh = self.chat.commands.mesh
+        server = self.chat.join(CLIENTS[0]) if mesh else self.chat.start_server()
         self.chat.wait_until(lambda: self.chat.is_listening() or not server.alive)
         if not server.alive:
             raise CannotRun(f"the server ended before it listened: {last_words(self.chat, server)}")
         self.note("starts", self.chat.is_listening(), f"nobody listens on port {self.chat.port}", needed=True)
-        clients = [self.chat.join(name) for name in CLIENTS]
+        clients = []
+        for name in CLIENTS[1 if mesh else 0 :]:
+            clients.append(self.chat.join(name))
+            if mesh:  # the next one is told of it, so it has to listen
+                self.chat.wait_until(lambda: self.chat.listens(clients[-1]) or not clients[-1].alive)
         self.chat.wait_until(
             lambda: all(self.chat.is_connected(who) for who in clients) or any(not who.alive for who in clients)
         )
         out = [who.name for who in clients if not (who.alive and self.chat.is_connected(who))]
         self.note("joins", not out, f"not connected: {', '.join(out)}", needed=True)
-        self.note("conversation", *self.all_hear_each_other(clients), needed=True)
+        self.note("conversation", *self.all_hear_each_other(self.clients()), needed=True)
 
     def they_talk(self) -> None:
         said = []
@@ -130,7 +138,7 @@ class Story:
             self.chat.wait_until(lambda: self.chat.all_see(self.clients(), said[-1:]), self.patience())
         self.judge("conversation", said)
         cells = self.matrix(said)
-        self.note("attribution", *without(cells, MISATTRIBUTED))
+        self.note("attribution", *(without(cells, MISATTRIBUTED) if self.chat.commands.names != "none" else (True, "")))
         self.note("no-echo", *without(cells, ECHOED))
 
     def one_pastes_twenty_lines(self) -> None:
@@ -149,7 +157,7 @@ class Story:
             for speaker in survivors:
                 said.append(self.chat.say(speaker, f"Here, {round} time after {VICTIM} was killed"))
                 self.chat.wait_until(lambda: self.chat.all_see(survivors, said[-1:]), self.patience())
-        dead = [who for who in [self.server(), *survivors] if not who.alive]
+        dead = [who for who in {id(who): who for who in [self.server(), *survivors]}.values() if not who.alive]
         if dead:
             reasons = "; ".join(f"{who.name} ended: {last_words(self.chat, who)}" for who in dead)
             self.note("survives-kill", False, reasons, needed=True)
@@ -161,12 +169,13 @@ class Story:
         self.note("late-join", heard, reason)
 
     def they_leave(self) -> None:
-        first, *rest = self.clients()
+        first, *rest = [who for who in self.clients() if who is not self.server()]
         before = self.sizes()
         unclean = self.leaves(first)
-        told = self.chat.wait_until(lambda: all(who.shown_size > before[who.name] for who in rest))
+        remaining = self.chat.others()
+        told = self.chat.wait_until(lambda: all(who.shown_size > before[who.name] for who in remaining))
         self.note("leave-notice", told, f"{first.name} left and not everybody's screen showed anything")
-        self.judge("survives-leave", [self.chat.say(who, f"{first.name} has left us") for who in rest])
+        self.judge("survives-leave", [self.chat.say(who, f"{first.name} has left us") for who in remaining])
         for each in rest:
             unclean += self.leaves(each)
         self.note("leave", not unclean, "; ".join(unclean))
@@ -189,7 +198,8 @@ class Story:
     # -- what the scenes are made of -----------------------------------------------------------------------------------
 
     def server(self) -> Participant:
-        return self.chat.participants["server"]
+        """The server; where every peer listens, the first of them."""
+        return next(iter(self.chat.participants.values()))
 
     def clients(self) -> list[Participant]:
         return self.chat.others()
@@ -276,19 +286,17 @@ class Printer:
         print(f"{event.time:7.3f} s  {event.who:>9} {what} {str(text)[:200]}", flush=True)
 
 
-def commands_for(module: str) -> Commands:
-    """How a solution is started: a module's name, a file, or a checkout. Raises CannotRun if there is no such thing."""
-    path = Path(module)
-    cwd = None
-    if (path / CHECKOUT).is_file():
-        program, cwd = [sys.executable, "-m", REFERENCE], path.resolve()
-    elif path.suffix == ".py" or path.exists():
-        if not path.is_file():
-            raise CannotRun(f"{module} is neither a file nor a checkout with {CHECKOUT}")
-        program = [sys.executable, str(path.resolve())]
-    else:
+def commands_for(module: str, workspace: Path) -> Commands:
+    """How a solution is started: a module's name, or whatever the grader finds out about a path. Raises CannotRun."""
+    if re.fullmatch(r"\w+(\.\w+)*", module) and not Path(module).exists():
         program = [sys.executable, "-m", module]
-    return Commands(server=[*program, "server", "{port}"], client=[*program, "client", "{host}:{port}"], cwd=cwd)
+        return Commands([*program, "server", "{port}"], [*program, "client", "{host}:{port}"])
+    try:
+        submission = discover(module, workspace)
+    except (NotDriven, BadDeclaration) as reason:
+        raise CannotRun(str(reason)) from None
+    print(f"Started as: {submission.convention} ({submission.why})")
+    return submission.commands
 
 
 def checklist(findings: list[Finding]) -> str:
@@ -307,7 +315,10 @@ def checklist(findings: list[Finding]) -> str:
 def play(module: str, port: int | None, transport: str, timeout: float, quiet: bool) -> tuple[Story, Chat]:
     """Run the whole story. Raises CannotRun."""
     watch = None if quiet else Printer()
-    with Chat(commands_for(module), port=port, transport=transport, timeout=timeout, watch=watch) as chat:
+    with (
+        tempfile.TemporaryDirectory(prefix="test-run-") as folder,
+        Chat(commands_for(module, Path(folder)), port=port, transport=transport, timeout=timeout, watch=watch) as chat,
+    ):
         story = Story(chat)
         story.tell()
     return story, chat
@@ -330,7 +341,9 @@ def arguments_of(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Plays a conversation between a server and three clients, and judges it."
     )
-    parser.add_argument("--module", default=REFERENCE, metavar="NAME", help="module, file or checkout to run instead")
+    parser.add_argument(
+        "--module", default=REFERENCE, metavar="NAME", help="module, file, folder or command to run instead"
+    )
     parser.add_argument("--port", type=port_number, help="where the server is to listen (default: a free port)")
     parser.add_argument("--transport", choices=TRANSPORTS, default=DEFAULT_TRANSPORT, help="how the programs are run")
     parser.add_argument(
