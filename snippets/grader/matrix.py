@@ -19,6 +19,8 @@ DELIVERED, LOST, DUPLICATED, REORDERED, CORRUPTED, MISATTRIBUTED, ECHOED = (
     "echoed",
 )
 
+NONCE_SIZE = 9  # characters
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -83,10 +85,17 @@ def failures(cells: Iterable[Cell], *outcomes: str) -> list[Cell]:
 def _attributed(
     screen: str, position: int, positions: Iterable[list[int]], sender: str, identified_by: dict[str, str]
 ) -> bool:
-    """Whether the last participant named between the line before this one and the end of this one is its sender."""
-    before = max((each for found in positions for each in found if each < position), default=-1)
-    start = screen.find("\n", before) + 1 if before >= 0 else 0
-    end = screen.find("\n", position)
-    around = screen[min(start, position) : end if end >= 0 else len(screen)]
-    mentions = {who: around.rfind(name) for who, name in identified_by.items()}
-    return mentions[sender] >= 0 and mentions[sender] == max(mentions.values())
+    """Whether the last participant named between the line before this one and this one is its sender.
+
+    If nobody is named there: whether the first one named behind it, on the same row, is.
+    """
+    others = [each for found in positions for each in found if each != position]
+    start = max((each for each in others if each < position), default=-NONCE_SIZE) + NONCE_SIZE
+    row_end = screen.find("\n", position)
+    end = min((each for each in others if each > position), default=len(screen))
+    end = min(end, row_end if row_end >= 0 else len(screen))
+    before = {who: screen[start:position].rfind(name) for who, name in identified_by.items()}
+    if max(before.values()) >= 0:
+        return before[sender] == max(before.values())
+    behind = {who: screen[position:end].find(name) for who, name in identified_by.items()}
+    return behind[sender] >= 0 and all(place < 0 or place >= behind[sender] for place in behind.values())

@@ -164,15 +164,14 @@ class Link:
         self.connections.clear()
 
     def half_close(self) -> None:
-        """Both sides are sent the end of the stream (FIN) now."""
-        for pair in self.connections:
-            for flow in pair:
-                if not flow.ended:
-                    flow.ended = True
-                    try:
-                        flow.sink.shutdown(socket.SHUT_WR)
-                    except OSError:
-                        pass  # it has gone by itself
+        """The dialler is sent the end of the stream (FIN) now, as if the target had no more to say; it still listens."""
+        for _, back in self.connections:
+            if not back.ended:
+                back.ended = True
+                try:
+                    back.sink.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass  # it has gone by itself
 
     def close(self) -> None:
         """Stop listening and close everything."""

@@ -163,7 +163,7 @@ class Stage:
         lines = []
         for number in range(rounds):
             for who in people:
-                lines.append(chat.say(who, f"line {number + 1} of {who.name}"))
+                lines.append(chat.say(who, f"line {number + 1} of several"))
                 if not chat.wait_until(lambda: chat.all_see(people, lines[-1:]), self.patience()):
                     break
         self.all_arrive(chat, lines, people)
