@@ -11,14 +11,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 import re
 import shutil
+import tempfile
 import time
 
 from snippets.grader.conventions import DECLARATION, Convention, all_conventions, command_words, declared
 from snippets.grader.driver import CTRL_C, END_OF_INPUT, SERVER, CannotRun, Chat, Commands, Participant, listening_ports
-from snippets.grader.relocation import IGNORED
+from snippets.grader.relocation import IGNORED, copied
 from snippets.grader.sources import (
+    INTERPRETERS,
     Program,
     documented_commands,
+    files,
     foreign_address,
     leave_words,
     obstacle,
@@ -26,6 +29,7 @@ from snippets.grader.sources import (
     pairs,
     program_at,
     programs,
+    read,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -172,7 +176,7 @@ def _try_all(path: Path, folder: Path, candidates: list[Candidate]) -> Submissio
         if key in tried or time.monotonic() > deadline:
             continue
         tried.add(key)
-        trial = try_out(commands, convention.id)
+        trial = try_out(replace(commands, folder=folder), convention.id)
         trials.append(trial)
         if trial.reached == TALKS or (trial.reached == CONNECTED and not commands.mesh):
             break
@@ -189,7 +193,10 @@ def try_out(commands: Commands, convention: str) -> Trial:
     """Start two participants as the commands say, and see how far they come."""
     trial = Trial(commands, convention)
     try:
-        with Chat(commands, timeout=START) as chat:
+        with (
+            tempfile.TemporaryDirectory(prefix="grader-", ignore_cleanup_errors=True) as own,
+            Chat(copied(commands, Path(own, "copy")), timeout=START) as chat,
+        ):
             try:
                 _play(chat, trial)
             finally:
@@ -274,10 +281,10 @@ def _why_not(tried: list[Program], trials: list[Trial]) -> str:
 
 
 def _all_source(folder: Path) -> str:
-    """The source of all programs, each line behind `file:line` and a tab."""
+    """All source, each line behind `file:line` and a tab."""
     return "\n".join(
-        f"{program.path.relative_to(folder)}:{number}\t{line}"
-        for program in programs(folder)
-        if program.path.is_relative_to(folder)
-        for number, line in enumerate(program.source.splitlines(), start=1)
+        f"{path.relative_to(folder)}:{number}\t{line}"
+        for path in (files(folder) if folder.is_dir() else ())
+        if path.suffix in INTERPRETERS
+        for number, line in enumerate(read(path).splitlines(), start=1)
     )
