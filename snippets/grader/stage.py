@@ -50,8 +50,8 @@ class Stage:
     def waited(self, step: str = "line") -> str:
         """How long that was, in words."""
         reference = self.pace.get(step)
-        times = f", {self.patience(step) / reference:.0f} times what the reference needs" if reference else ""
-        return f"waited {self.patience(step):.1f} s{times}"
+        compared = f"; the reference needs {reference:.2g} s" if reference else ""
+        return f"waited {self.patience(step):.1f} s{compared}"
 
     @contextlib.contextmanager
     def empty_chat(self, transport: str = DEFAULT_TRANSPORT) -> Iterator[Chat]:
