@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import subprocess
+import sys
 
+import psutil
 import pytest
 
 from snippets.grader.driver import Chat, Participant
@@ -129,6 +134,38 @@ def test_the_server_ends_and_every_client_says_so_and_ends(number: signal.Signal
             assert "Disconnected from server" in ends(chat, client)
 
 
+def test_a_client_with_endless_input_ends_with_the_server() -> None:
+    with chat_of() as chat:
+        server = server_started(chat)
+        client = joined(chat, "mobius")
+        chat.say_all(client, ["more"] * 20_000)
+        chat.kill(server)
+        waits(chat, lambda: not client.alive, "the client should end")
+        assert "Disconnected" in chat.history.screen("mobius")
+
+
+def test_a_server_whose_output_nobody_reads_still_ends() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))  # until it is full; and nobody reads
+    os.set_blocking(writer, True)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "snippets.lab3.exercise_tcp_group_chat", "server", "0"], stdout=writer
+    )
+    try:
+        while not psutil.Process(server.pid).net_connections():
+            assert server.poll() is None
+        server.terminate()
+        assert server.wait(10) == 0
+    finally:
+        server.kill()
+        server.wait()
+        os.close(reader)
+        os.close(writer)
+
+
 def test_a_killed_server_ends_every_client_and_can_be_restarted_on_its_port_at_once() -> None:
     with chat_of() as chat:
         server = server_started(chat)
@@ -179,6 +216,16 @@ def test_peers_talk_with_all_they_are_connected_with() -> None:
         shows(chat, peers[2], "YJ has left")
         peers.append(peer(chat, "mobius", a, c))
         assert not chat.greet([peers[3]])
+
+
+def test_a_peers_first_lines_are_not_lost() -> None:
+    with chat_of() as chat:
+        a, b = ports(2)
+        first = peer(chat, "mobius", a)
+        second = run(chat, "YJ", "peer", str(b), str(a))
+        chat.type(second, "YJ")
+        lines = chat.say_all(second, ["as soon as I am in"] * 5)
+        waits(chat, lambda: chat.all_see([first], lines), "all should arrive")
 
 
 def test_a_dead_endpoint_is_reported_and_skipped() -> None:

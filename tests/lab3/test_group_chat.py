@@ -77,7 +77,8 @@ def half_a_frame(here: Crowd) -> None:
 
 
 def garbage(here: Crowd) -> None:
-    for text in (b"GET / HTTP/1.1\r\n\r\n", b"\xff\xff\xff\xff", encode(b"{not json"), encode(b"[" * 100_000)):
+    nonsense = [b"{not json", b"[" * 100_000, b'{"do":"\\ud800"}', b'{"do":"' + b"x" * 1_000_000 + b'"}']
+    for text in (b"GET / HTTP/1.1\r\n\r\n", b"\xff\xff\xff\xff", *map(encode, nonsense)):
         here.newcomer().socket.sendall(text)
 
 

@@ -84,6 +84,18 @@ def test_an_incoming_line_leaves_the_line_being_typed_alone(lines_before: int, l
         )
 
 
+def test_a_message_taller_than_the_screen_leaves_the_line_being_typed_alone() -> None:
+    with crowd() as here, terminal(here) as yj:
+        mobius = here.newcomer("mobius")
+        yj.child.send("I am typ")
+        yj.wait_until(lambda: yj.lines[-1] == "I am typ")
+        mobius.say("x" * COLUMNS * ROWS * 2 + "END")
+        yj.wait_until(lambda: any("END" in line for line in yj.lines))
+        yj.child.sendline("ing")
+        yj.wait_until(lambda: yj.lines[-1] == "I am typing")
+        assert yj.lines[-2].endswith("END")
+
+
 def test_ctrl_c_and_ctrl_d_leave_cleanly() -> None:
     with crowd() as here:
         for key in ("\x03", "\x04"):

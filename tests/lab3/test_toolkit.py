@@ -618,3 +618,128 @@ def test_a_broken_constructor_leaves_nothing_open(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(toolkit, "tune", fail)
     with running_server() as (server, _), pytest.raises(OSError, match="no such option"):
         Client(server.local_address, Recorder())
+
+
+# -- what once went wrong ----------------------------------------------------------------------------------------------
+
+
+def test_close_waits_for_a_slow_receiver_that_makes_progress() -> None:
+    """The receiver needs longer than LINGER for all, but never that long for a piece."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = Client(listener.getsockname(), Recorder())
+        accepted, _ = listener.accept()
+
+        def send_and_close() -> None:
+            for number in range(300):
+                client.send(str(number).zfill(30_000))
+            client.close()
+
+        closer = threading.Thread(target=send_and_close)
+        closer.start()
+        with accepted:
+            assert [int(text) for text in read_messages(accepted, 300)] == list(range(300))
+        closer.join(TIMEOUT)
+        assert not closer.is_alive()
+
+
+def test_close_under_a_lock_that_the_callback_wants_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolkit, "LINGER", 0.1)
+    lock = threading.Lock()
+    with running_server() as (server, recorder):
+        entered = threading.Event()
+
+        def callback(event: str, *_: Any) -> None:
+            entered.set()
+            with lock:
+                pass
+
+        client = Client(server.local_address, callback)
+        (connection,) = recorder.wait_for_connections(1)
+        with lock:
+            connection.send("now you want the lock")
+            assert entered.wait(TIMEOUT)
+            client.close()
+        client.close()
+
+
+@pytest.mark.parametrize("kind", ["client", "server"])
+def test_the_callback_can_be_set_in_a_subclass_constructor(kind: str) -> None:
+    recorder = Recorder()
+
+    class OwnServer(Server):
+        def __init__(self) -> None:
+            super().__init__(("", 0))
+            self.callback = lambda event, connection, address, error: recorder(event, address, None, error)
+
+    class OwnClient(Client):
+        def __init__(self, where: Any) -> None:
+            super().__init__(where)
+            self.callback = recorder
+
+    if kind == "server":
+        server = OwnServer()
+        recorder.wait_for_event("listen")
+        server.close()
+        return
+    with running_server() as (other, server_recorder):
+        client = OwnClient(other.local_address)
+        server_recorder.wait_for_connections(1)[0].send("hello")
+        assert recorder.wait_for_messages(1) == ["hello"]
+        client.close()
+
+
+def test_exit_in_a_callback_ends_neither_the_thread_nor_the_connection() -> None:
+    received = Recorder()
+
+    def callback(event: str, payload: Any, connection: Any, error: Exception | None) -> None:
+        received(event, payload, connection, error)
+        sys.exit("as students do")
+
+    with running_server() as (server, recorder):
+        client = Client(server.local_address, callback)
+        (connection,) = recorder.wait_for_connections(1)
+        connection.send("one")
+        connection.send("two")
+        assert received.wait_for_messages(2) == ["one", "two"]
+        client.close()
+        received.wait_for_event("close")
+
+
+def test_the_listener_survives_that_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_server() as (server, recorder):
+        recorder.wait_for_event("listen")
+        real = toolkit.Connection.__init__
+        failures = [RuntimeError("can't start new thread")]
+
+        def fail_once(self: Connection, *arguments: Any, **named: Any) -> None:
+            if failures:
+                raise failures.pop()
+            real(self, *arguments, **named)
+
+        monkeypatch.setattr(toolkit.Connection, "__init__", fail_once)
+        with raw_client(server) as raw:
+            assert isinstance(recorder.wait_for_event("error"), RuntimeError)
+            assert raw.recv(1) == b""
+        with raw_client(server):
+            recorder.wait_for_connections(1)
+
+
+def test_a_failing_send_ends_the_connection_with_its_error() -> None:
+    with running_server() as (server, recorder):
+        client = Client(server.local_address, Recorder())
+        (connection,) = recorder.wait_for_connections(1)
+        real = connection._outbox.socket
+
+        class NoBuffers:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(real, name)
+
+            def send(self, data: bytes) -> int:
+                raise OSError(105, "No buffer space available")
+
+        connection._outbox.socket = NoBuffers()  # type: ignore[assignment]
+        connection.send("lost")
+        recorder.recorders[0].wait_for_event("close")
+        assert recorder.recorders[0].names == ["error", "close"]
+        assert "No buffer space" in str(recorder.recorders[0].wait_for_event("error"))
+        client.close()
