@@ -51,6 +51,7 @@ def run_mutant(entry: dict[str, Any], settings: Settings | None = None) -> Verdi
     """Grade a mutant; wrong is what it failed and should not have, or should have and did not, or a wrong name."""
     with tempfile.TemporaryDirectory() as folder:
         made = submission(variants.make(entry, Path(folder)), entry.get("base", "star"))
+        made.commands = replace(made.commands, leave=tuple(entry.get("leave", WAYS)))
         outcomes = grade(made, settings or Settings())
     failed = {outcome.id for outcome in outcomes if outcome.verdict == FAIL}
     must, may = set(entry["fails"]), set(entry.get("may", ()))

@@ -101,7 +101,11 @@ def place_in_traceback(screens: str) -> str:
     end = re.search(r"^\S*(Error|Interrupt|Exception)\b", rest, re.MULTILINE)
     frames = re.findall(r'File "([^"]+)", line (\d+)', rest[: end.start() if end else len(rest)])
     own = [(file, line) for file, line in frames if "/lib/python" not in file and not file.startswith("<")]
-    return f"{re.split(r'[/]submission/|[/]grader-[^/]*/', own[-1][0])[-1]}:{own[-1][1]}" if own else ""
+    return (
+        f"{re.split(r'[/]submission/|[/]grader-[^/]*/copy/|[/]grader-[^/]*/', own[-1][0])[-1]}:{own[-1][1]}"
+        if own
+        else ""
+    )
 
 
 SUSPECTS = {

@@ -212,6 +212,9 @@ def _play(chat: Chat, trial: Trial) -> None:
         return
     trial.reached = LISTENS
     others = [chat.join(name) for name in (NAMES[1:] if chat.commands.mesh else NAMES)]
+    if chat.commands.mesh:
+        chat.wait_until(lambda: all(chat.listens(who) or not who.alive for who in others), CONNECT)
+    chat.introduce()
     talkers = [first, *others] if chat.commands.mesh else others
     chat.wait_until(lambda: all(map(chat.is_connected, others)) or not all(who.alive for who in others), CONNECT)
     if not all(chat.is_connected(who) and who.alive for who in others):
@@ -242,8 +245,8 @@ def _comes_to_listen(chat: Chat, first: Participant, trial: Trial) -> bool:
 
 def _how_named(chat: Chat, talkers: list[Participant]) -> str:
     """Whether others see a name that was typed, or no name at all."""
-    if chat.commands.names == "argument":
-        return "argument"
+    if chat.commands.names != "typed":
+        return chat.commands.names
     for speaker in talkers:
         for listener in talkers:
             screen = chat.history.screen(listener.name)

@@ -41,6 +41,14 @@ NONCE = re.compile("#[0-9a-f]{8}")
 NONCE_SIZE = 9
 SERVER = "server"
 ENDPOINTS = "{endpoints}"
+PEERS_AT_LAUNCH = 3
+ASKING = 0.5  # seconds without a prompt after which nothing more is asked for
+PROMPTS = (  # what a row without an end asks for, by the first pattern that it matches
+    ("peer", r"peer|connect|remote|others?\b|join"),
+    ("name", r"name|nome|nick|user"),
+    ("port", r"port"),
+    ("host", r"host|address|indirizzo|\bip\b"),
+)
 CTRL_C = "Ctrl-C"
 END_OF_INPUT = "end of input"
 
@@ -64,7 +72,9 @@ class Commands:
     endpoint: str = "{host}:{port}"
     separator: str = ""  # between endpoints that share one word; empty: a word each
     told: str = "earlier"  # which others a peer is told of: earlier (who runs already), all, first (the first one only)
-    names: str = "typed"  # typed, argument, none (then others see a port number)
+    names: str = (
+        "typed"  # typed, argument, none (then others see a port number), prompts (all is asked for, see PROMPTS)
+    )
     server_is_asked: bool = False  # the server wants a name as well
     port: int | None = None  # one that the programs insist on; it stands in files of `folder`
     folder: Path | None = None  # the submission
@@ -86,6 +96,7 @@ class Participant:
         self.shown_size = 0
         self.exit: tuple[int | None, int | None] | None = None
         self.output_ended = False
+        self.introduced = False  # its name was typed after its start
         self.gone = False  # it was told to leave, or killed
         self._tail = ""
 
@@ -120,6 +131,7 @@ class Chat:
         self.history = History(watch)
         self.participants: dict[str, Participant] = {}
         self.links: list[Link] = []
+        self._ports: list[int] = []  # of peers, also of those to come
         self._strangers: list[socket.socket] = []
         self.redirect: Callable[[Commands, int], Commands] | None = None
         self.carried = 0  # bytes through all links
@@ -157,10 +169,6 @@ class Chat:
         self.history.add("started", label, argv=list(argv), pid=process.pid)
         return participant
 
-    def history_argv(self, name: str) -> list[str]:
-        """How a participant was started."""
-        return list(next(self.history.of("started", name)).details["argv"])
-
     def start_server(self) -> Participant:
         """Start the server. Whether it listens is for `is_listening`."""
         server = self.start(SERVER, self._filled_in(self.commands.server, "", self.port))
@@ -170,20 +178,63 @@ class Chat:
 
     def join(self, name: str, proxied: bool = False, small_buffers: bool = False) -> Participant:
         """Start a client, or a peer, and type its name. proxied: what it dials goes through links of ours."""
-        targets = [self.port]
-        own = self.port
-        if self.commands.mesh:
-            peers = [who.port for who in self.participants.values() if who.alive and not who.gone]
-            own = self.port if not self.participants else free_port(self.host)
-            targets = peers[:1] if self.commands.told == "first" else peers
+        own, targets = self._own_port_and_targets()
         links = [self._new_link(name, target, small_buffers) for target in targets] if proxied else []
         dialled = [link.port for link in links] or targets
         commands = self.redirected(dialled[0]) if self.commands.port and links else self.commands
         client = self.start(name, self._filled_in(commands.client, name, own, dialled), own, commands.cwd)
         client.links = links
-        if self.commands.names == "typed":
-            self.type(client, name)
+        self._enter(client, name, own, dialled)
         return client
+
+    def start_again(self, who: Participant) -> Participant:
+        """Start the server, or a peer that was told of nobody, once more on its port."""
+        if not self.commands.mesh:
+            return self.start_server()
+        again = self.start(who.name, next(self.history.of("started", who.name)).details["argv"], who.port)
+        self._enter(again, who.name, who.port, [])
+        return again
+
+    def _enter(self, client: Participant, name: str, own: int, dialled: Sequence[int]) -> None:
+        if self.commands.names == "typed" and self.commands.told != "all":
+            self.type(client, name)
+        elif self.commands.names == "prompts":
+            self._answer_prompts(client, {"name": name, "port": str(own), "host": self.host}, dialled)
+
+    def _answer_prompts(self, who: Participant, answers: dict[str, str], dialled: Sequence[int]) -> None:
+        """Answer what a program asks for, until it asks for nothing more; an empty answer ends a list of peers."""
+        told = [f"{self.host}:{port}" for port in dialled]
+        answered = 0
+
+        def asked_for() -> str | None:
+            last = self.history.screen(who.name)[answered:].rpartition("\n")[2]
+            return next((kind for kind, pattern in PROMPTS if re.search(pattern, last, re.IGNORECASE)), None)
+
+        while self.wait_until(lambda: asked_for() is not None or not who.alive, ASKING) and who.alive:
+            kind = asked_for()
+            answered = len(self.history.screen(who.name))
+            self.type(who, (told.pop(0) if told else "") if kind == "peer" else answers[str(kind)])
+
+    def introduce(self) -> None:
+        """Where peers are told of each other at launch: type the names, now that all of them run."""
+        if self.commands.names == "typed" and self.commands.told == "all":
+            for who in self.participants.values():
+                if not who.introduced:
+                    who.introduced = True
+                    self.type(who, who.name)
+
+    def _own_port_and_targets(self) -> tuple[int, list[int]]:
+        """Where the next one listens, and whom it is told of: the server, or other peers."""
+        if not self.commands.mesh:
+            return self.port, [self.port]
+        place = len(self.participants)
+        while len(self._ports) <= place or (self.commands.told == "all" and len(self._ports) < PEERS_AT_LAUNCH):
+            self._ports.append(self.port if not self._ports else free_port(self.host))
+        own = self._ports[place]
+        if self.commands.told == "all":
+            return own, [port for port in self._ports if port != own]
+        peers = [who.port for who in self.participants.values() if who.alive and not who.gone]
+        return own, peers[:1] if self.commands.told == "first" else peers
 
     def _new_link(self, name: str, target: int, small: bool) -> Link:
         link = Link(f"{name} > {target}", (self.host, target), record=self._record_bytes, small=small)
@@ -344,6 +395,7 @@ class Chat:
         Joining takes time that nobody announces, and a greeting that came too early is lost, rightly. So everyone who
         is not yet heard greets again when somebody who should hear it shows a sign of life, or after a while.
         """
+        self.introduce()
         newcomers = list(newcomers)
         everybody = self.others()
         greetings: dict[str, list[Event]] = {who.name: [] for who in everybody}

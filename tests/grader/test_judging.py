@@ -194,7 +194,7 @@ def test_symptoms_name_the_misconception(known: dict[str, object], misconception
 
 
 def test_the_place_of_a_misconception() -> None:
-    assert place_in_traceback(TRACEBACK) == "copy/chat.py:12"
+    assert place_in_traceback(TRACEBACK) == "chat.py:12"
     source = "chat.py:1\timport socket\nchat.py:7\tdata = connection.recv(1024)"
     assert diagnose(symptoms(check="merged", signs=("lost",), source=source), "")[1] == "chat.py:7"
 
