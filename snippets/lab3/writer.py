@@ -23,6 +23,7 @@ from typing import Any
 HIGH_WATER = 1 << 20  # bytes in an outbox from which its connection is behind
 OUTBOX_LIMIT = 16 << 20  # bytes in an outbox at which there is no more patience
 PATIENCE = 2.0  # seconds a connection may stay behind
+STALL = 0.5  # seconds for which one who floods is held back while somebody is behind
 CHUNK = 256 * 1024  # bytes offered to the kernel in one system call
 
 Piece = bytes | memoryview
@@ -132,7 +133,7 @@ class Writer:
         self._put(self._remove, (outbox, removed))
         removed.wait()
 
-    def wait_until_calm(self, timeout: float = PATIENCE) -> bool:
+    def wait_until_calm(self, timeout: float = STALL) -> bool:
         """Wait until all jobs are done and no connection is behind. Returns whether it came to that in time."""
         with self._changed:
             return self._changed.wait_for(lambda: not (self._jobs or self._working or self._behind), timeout)
