@@ -18,7 +18,7 @@ from snippets.grader.faults import CharacterSlicer, Coalescer, RandomSlicer, Sli
 from snippets.grader.grading import CannotObserve, Facts, Fails, check
 from snippets.grader.history import Event
 from snippets.grader.matrix import MISATTRIBUTED, delivery_matrix, failures
-from snippets.grader.process import LONG_LINES
+from snippets.grader.process import LONG_LINES, POSIX
 from snippets.grader.stage import (
     PEOPLE,
     Stage,
@@ -472,6 +472,8 @@ BATCHES, BATCH, WIDTH = 80, 50, 2_000  # 8 MB: the kernel takes 4 MB of it, wher
 )
 def stalled(stage: Stage) -> None:
     """When one client stops reading (SIGSTOP), the others still get every message, however much flows."""
+    if not POSIX:
+        raise CannotObserve("no program can be stopped here")
     with stage.chat(proxied=PEOPLE[1:2], small_buffers=True) as chat:
         victim = victim_of(stage, chat)
         others = chat.others(victim)
