@@ -57,6 +57,11 @@ def storms(it: Symptoms) -> bool:
     return it.mesh and "duplicated" in it.signs
 
 
+def waits_for_the_keyboard(it: Symptoms) -> bool:
+    """Lines do not arrive, and the source reads the keyboard without anything that could receive meanwhile."""
+    return it.check == "broadcast" and "input(" in it.source and not re.search("Thread|select|asyncio", it.source)
+
+
 RULES: list[Rule] = [
     (DECODE_EARLY, shows("UnicodeDecodeError")),
     (DECODE_EARLY, lambda it: it.check == "unicode" and "corrupted" in it.signs),
@@ -66,6 +71,7 @@ RULES: list[Rule] = [
     (CTRL_C_UNHANDLED, shows("KeyboardInterrupt", "shutdown", "leave")),
     (STORM, storms),
     (ECHO, signs("echo")),
+    (INPUT_BLOCKS, waits_for_the_keyboard),
     (LAST_CLIENT, signs("only one hears")),
     (LOCKED_SEND, signs("stalled")),
     (ACCEPT_ENDS, signs("shut", "stranger")),

@@ -69,11 +69,6 @@ class Process:
         except OSError:
             self._unwritten = b""  # it has closed its input
 
-    @property
-    def has_unwritten_input(self) -> bool:
-        """Whether the child has not yet taken all it was given."""
-        return bool(self._unwritten)
-
     def send_signal(self, number: int) -> None:
         """Send the child a signal, if it is still there. Windows has Ctrl-Break for what Ctrl-C is elsewhere."""
         if not POSIX and number == signal.SIGINT:

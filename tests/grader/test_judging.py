@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from snippets.grader.diagnosis import DECODE_EARLY, ITERATING, ONE_RECV, STORM, Symptoms, diagnose, place_in_traceback
+from snippets.grader.diagnosis import (
+    DECODE_EARLY,
+    INPUT_BLOCKS,
+    ITERATING,
+    ONE_RECV,
+    STORM,
+    Symptoms,
+    diagnose,
+    place_in_traceback,
+)
 from snippets.grader.grading import (
     CHECKS,
     FAIL,
@@ -186,6 +195,7 @@ UnicodeDecodeError: 'utf-8' codec can't decode byte 0xc3 in position 0
         ({"check": "survives-kill", "screens": "RuntimeError: dictionary changed size during iteration"}, ITERATING),
         ({"check": "merged", "signs": ("lost",)}, ONE_RECV),
         ({"check": "conversation", "signs": ("duplicated",), "mesh": True}, STORM),
+        ({"check": "broadcast", "source": "chat.py:1\ttext = input()"}, INPUT_BLOCKS),
         ({"check": "usage"}, "otherwise"),
     ],
 )
