@@ -84,7 +84,8 @@ class ChatServer:
         self._nameless: dict[Connection, None] = {}
         self._lock = threading.Lock()
         self._closing = False
-        self._server = Server(endpoint, self._on_server_event)
+        self._server = Server(endpoint)
+        self._server.callback = self._on_server_event  # only now may events come: they use what is assigned above
 
     def close(self) -> None:
         """Stop listening, tell the members, give them SHUTDOWN seconds."""
@@ -210,8 +211,9 @@ class ChatClient(UserSide):
         super().__init__()
         self._answers: queue.SimpleQueue[Message] = queue.SimpleQueue()  # to our wish to join
         self.lost = False
-        self._connection = Client(endpoint, self._on_event)
+        self._connection = Client(endpoint)
         show(f"Connected to {show_endpoint(self._connection.remote_address)}")
+        self._connection.callback = self._on_event  # only now may events come
 
     def join(self, name: str) -> None:
         self._send({"do": "join", "name": name})
@@ -271,7 +273,8 @@ class ChatPeer(UserSide):
         self._room: Room[str] = Room(default_name=self._default_name)
         self._lock = threading.Lock()
         self._leaving = False
-        self._server = Server(endpoint, self._on_server_event)
+        self._server = Server(endpoint)
+        self._server.callback = self._on_server_event  # only now may events come: they use what is assigned above
 
     def dial(self, endpoint: Address) -> None:
         """Connect with a peer. One that cannot be reached is reported, and skipped."""

@@ -13,8 +13,9 @@ import unicodedata
 
 SAVE, RESTORE, UP, DOWN, INSERT_LINES = "\x1b7", "\x1b8", "\x1b[{}A", "\x1b[{}B", "\x1b[{}L"  # ECMA-48, xterm's ctlseqs
 
-# Windows wakes a waiting main thread for Ctrl-C only when its wait ends: there, wait in short turns.
-TURN = None if os.name == "posix" else 0.2
+# Seconds. A signal that comes just before a wait begins is seen only when the wait ends, and Windows interrupts no wait
+# at all: so whoever wants to hear of Ctrl-C waits in short turns.
+TURN = 0.2
 
 
 def typed_lines() -> Iterator[str]:
