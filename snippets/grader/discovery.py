@@ -185,8 +185,7 @@ def _try_all(path: Path, folder: Path, candidates: list[Candidate]) -> Submissio
         raise NotDriven(_why_not([each for each, *_ in candidates], trials), trials)
     how = {CONNECTED: "they connect", TALKS: "they connect, and lines arrive"}[best.reached]
     why = f"found in {len(trials)} trial{'s' if len(trials) > 1 else ''}: started like this, {how}"
-    commands = replace(best.commands, folder=folder)
-    return Submission(path, commands, best.convention, why, _all_source(folder), trials)
+    return Submission(path, best.commands, best.convention, why, _all_source(folder), trials)
 
 
 def try_out(commands: Commands, convention: str) -> Trial:

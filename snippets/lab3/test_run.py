@@ -97,7 +97,6 @@ class Story:
     def __init__(self, chat: Chat) -> None:
         self.chat = chat
         self.findings = {step: Finding(step, points, sentence) for step, (points, sentence) in STEPS.items()}
-        self.lines: list[Event] = []
 
     def tell(self) -> None:
         """Play all scenes; stop where the next one would make no sense."""
@@ -222,7 +221,6 @@ class Story:
         """A step holds if all that was said has arrived everywhere as it should."""
         present = self.clients()
         self.chat.wait_until(lambda: self.chat.all_see(present, said), self.patience())
-        self.lines += said
         self.note(step, *without(self.matrix(said), LOST, DUPLICATED, REORDERED, CORRUPTED))
 
     def matrix(self, said: list[Event]) -> list[Cell]:
