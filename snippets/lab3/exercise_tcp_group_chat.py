@@ -65,6 +65,14 @@ def line_for(event: Message) -> str | None:
         return None
 
 
+def send_if_open(connection: Connection, message: Message) -> None:
+    """Send a message, unless the connection has just ended: then its `close` is on the way."""
+    try:
+        connection.send(to_json(message))
+    except ConnectionError:
+        pass
+
+
 def show_event(event: Message) -> None:
     line = line_for(event)
     if line is not None:
@@ -95,7 +103,7 @@ class ChatServer:
             self._closing = True
             connections = list(self._connections)
         for connection in connections:
-            self._tell(connection, {"event": "closing"})
+            send_if_open(connection, {"event": "closing"})
             connection.close(timeout=0)
         for connection in connections:
             connection.close(timeout=max(0, deadline - time.monotonic()))
@@ -140,7 +148,7 @@ class ChatServer:
         for action in actions:
             match action:
                 case Tell(whom, event):
-                    self._tell(whom, event)
+                    send_if_open(whom, event)
                 case Broadcast(event, exclude):
                     self._server.broadcast(to_json(event), exclude)
                     if event["event"] != "said":
@@ -150,12 +158,6 @@ class ChatServer:
                     self._server.admit(whom)
                 case Dismiss(whom):
                     whom.close(timeout=0)
-
-    def _tell(self, connection: Connection, event: Message) -> None:
-        try:
-            connection.send(to_json(event))
-        except ConnectionError:
-            pass  # it has just ended, and its `close` is on the way
 
 
 # -- the user's side, with a server or without -------------------------------------------------------------------------
@@ -311,7 +313,7 @@ class ChatPeer(UserSide):
             self._leaving = True
             links = list(self._links)
         for link in links:
-            self._send(link, {"do": "leave"})
+            send_if_open(link, {"do": "leave"})
             link.close(timeout=0)
         for link in links:
             link.close(timeout=max(0, deadline - time.monotonic()))
@@ -340,7 +342,7 @@ class ChatPeer(UserSide):
         link.callback = self._on_link_event
 
     def _introduce_to(self, link: Connection) -> None:
-        self._send(link, {"do": "join", "name": self._room.name_of(self._id), "id": self._id})
+        send_if_open(link, {"do": "join", "name": self._room.name_of(self._id), "id": self._id})
         self._server.admit(link)  # what is said from now on comes behind the introduction
 
     def _on_link_event(self, event: str, payload: str | None, link: Connection, error: Exception | None) -> None:
@@ -415,18 +417,12 @@ class ChatPeer(UserSide):
                     self.joined = event["event"] == "welcome"
                     show_event(event)
                 case Tell(_, event) if link:
-                    self._send(link, event)
+                    send_if_open(link, event)
                 case Broadcast(event, exclude) if exclude != self._id:
                     found = event["event"] == "joined" and link in self._dialled
                     show_event({**event, "event": "present"} if found else event)
                 case Dismiss(_) if link:
                     link.close(timeout=0)
-
-    def _send(self, link: Connection, message: Message) -> None:
-        try:
-            link.send(to_json(message))
-        except ConnectionError:
-            pass  # it has just ended, and its `close` is on the way
 
 
 # -- the command line --------------------------------------------------------------------------------------------------
