@@ -32,6 +32,7 @@ from snippets.grader.stage import (
 )
 
 NO_LINGER = struct.pack("ii", 1, 0)
+FOUR_BYTES = "😀"  # in UTF-8; where JSON escapes it, twelve
 RACES = 2  # how often a client is killed while the others are typing
 
 
@@ -438,6 +439,16 @@ def long(stage: Stage) -> None:
         text = "".join(random.Random(stage.seed).choices("abcdefghij ", k=8_000)).strip()
         lines = [chat.say(who, text) for who in people[:2]]
         stage.all_arrive(chat, lines, people)
+        control = chat.say(people[0], FOUR_BYTES * 1_000)
+        if not chat.wait_until(lambda: chat.all_see(people, [control]), stage.patience()) or failures(
+            delivery_matrix(chat.history, [control], [who.name for who in people])
+        ):
+            return  # it has no such characters, or cuts them: that is another check's
+        widest = chat.say(people[0], FOUR_BYTES * 8_000)
+        try:
+            stage.all_arrive(chat, [widest], people)
+        except Fails as failure:
+            raise Fails("a line of 1,000 😀 arrives, one of 8,000 does not", *failure.seen, signs=["wide"]) from None
 
 
 @check(

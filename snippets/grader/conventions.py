@@ -19,7 +19,7 @@ else:
 
 TABLE = Path(__file__).with_name("conventions.toml")
 DECLARATION = "grader.toml"
-FIELDS = ("endpoint", "separator", "told", "names", "server_is_asked", "port")
+FIELDS = ("endpoint", "separator", "told", "placeholder", "names", "server_is_asked", "port")
 
 
 class BadDeclaration(ValueError):  # noqa: N818 - the text says what is wrong with somebody's grader.toml

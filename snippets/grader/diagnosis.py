@@ -24,6 +24,7 @@ EOF_UNHANDLED = "EOF on standard input not handled"
 CTRL_C_UNHANDLED = "Ctrl-C not handled"
 SILENT_DEATH = "a daemon thread dies with its traceback and nobody notices"
 STORM = "relaying to everybody what was relayed (storm)"
+SHORT_LENGTH = "a 2-byte length is enough for any message"
 INPUT_BLOCKS = "input() blocks the thread that should receive"
 
 
@@ -63,6 +64,7 @@ def waits_for_the_keyboard(it: Symptoms) -> bool:
 
 
 RULES: list[Rule] = [
+    (SHORT_LENGTH, signs("wide")),
     (DECODE_EARLY, shows("UnicodeDecodeError")),
     (DECODE_EARLY, lambda it: it.check == "unicode" and "corrupted" in it.signs),
     (ITERATING, shows("changed size during iteration|changed during iteration|list.remove\\(x\\): x not in list")),
@@ -117,6 +119,7 @@ def place_in_traceback(screens: str) -> str:
 SUSPECTS = {
     ONE_RECV: r"\.recv\(",
     RECV_N: r"\.recv\(",
+    SHORT_LENGTH: r"""["'][!><=]?H["']|to_bytes\(2\b""",
     DECODE_EARLY: r"\.decode\(",
     NO_REUSE: r"\.bind\(",
     ACCEPT_ENDS: r"\.accept\(",

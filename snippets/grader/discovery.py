@@ -172,10 +172,9 @@ def _try_all(path: Path, folder: Path, candidates: list[Candidate]) -> Submissio
         commands = convention.of(
             server.argv, client.argv, client.cwd, leave=ways_to_leave(client.source), env=environment(folder)
         )
-        key = str((commands.server, commands.client, commands.told, commands.endpoint, commands.separator))
-        if key in tried or time.monotonic() > deadline:
+        if str(commands) in tried or time.monotonic() > deadline:
             continue
-        tried.add(key)
+        tried.add(str(commands))
         trial = try_out(replace(commands, folder=folder), convention.id)
         trials.append(trial)
         if trial.reached == TALKS or (trial.reached == CONNECTED and not commands.mesh):

@@ -72,6 +72,7 @@ class Commands:
     endpoint: str = "{host}:{port}"
     separator: str = ""  # between endpoints that share one word; empty: a word each
     told: str = "earlier"  # which others a peer is told of: earlier (who runs already), all, first (the first one only)
+    placeholder: bool = False  # a peer that has nobody to be told of is told of an endpoint where nobody listens
     names: str = (
         "typed"  # typed, argument, none (then others see a port number), prompts (all is asked for, see PROMPTS)
     )
@@ -181,6 +182,8 @@ class Chat:
         own, targets = self._own_port_and_targets()
         links = [self._new_link(name, target, small_buffers) for target in targets] if proxied else []
         dialled = [link.port for link in links] or targets
+        if self.commands.placeholder and not dialled:
+            dialled = [free_port(self.host)]
         commands = self.redirected(dialled[0]) if self.commands.port and links else self.commands
         client = self.start(name, self._filled_in(commands.client, name, own, dialled), own, commands.cwd)
         client.links = links

@@ -70,14 +70,19 @@ class Process:
             self._unwritten = b""  # it has closed its input
 
     def send_signal(self, number: int) -> None:
-        """Send the child a signal, if it is still there. Windows has Ctrl-Break for what Ctrl-C is elsewhere."""
-        if not POSIX and number == signal.SIGINT:
-            number = signal.CTRL_BREAK_EVENT  # type: ignore[attr-defined]
-        if self.exit() is None:
-            try:
-                os.kill(self.pid, number)
-            except OSError:
-                pass
+        """Send the child's group a signal, as a terminal does: `go run` and scripts have the program as their child.
+
+        Windows has Ctrl-Break for what Ctrl-C is elsewhere.
+        """
+        if self.exit() is not None:
+            return
+        try:
+            if POSIX:
+                os.killpg(self.pid, number)  # every child leads a session of its own
+            else:
+                os.kill(self.pid, signal.CTRL_BREAK_EVENT if number == signal.SIGINT else number)  # type: ignore[attr-defined]
+        except OSError:
+            pass
 
     def end_input(self) -> None:
         """Tell the child that its input is over."""
@@ -93,6 +98,11 @@ class Process:
             try:
                 each.kill()
             except psutil.Error:
+                pass
+        if POSIX:
+            try:
+                os.killpg(self.pid, signal.SIGKILL)
+            except OSError:
                 pass
 
     def free(self) -> None:
@@ -127,13 +137,6 @@ class PtyProcess(Process):
             return None
         return self._child.exitstatus, self._child.signalstatus
 
-    def kill(self) -> None:
-        super().kill()
-        try:
-            os.killpg(self.pid, signal.SIGKILL)  # pexpect makes the child the leader of a session of its own
-        except OSError:
-            pass
-
     def free(self) -> None:
         if self._child.isalive():
             self._child.wait()
@@ -146,7 +149,14 @@ class PipeProcess(Process):
     _read_timeout = 1.0  # with 0 PopenSpawn does not look; it never waits for more than is in its queue
 
     def __init__(self, argv: Sequence[str], cwd: Path | None, env: dict[str, str]) -> None:
-        child: Any = PopenSpawn(list(argv), cwd=cwd, env=env, encoding="utf-8", codec_errors="replace")
+        child: Any = PopenSpawn(
+            list(argv),
+            cwd=cwd,
+            env=env,
+            encoding="utf-8",
+            codec_errors="replace",
+            preexec_fn=lead_a_session if POSIX else None,
+        )
         child._read_queue.maxsize = 1_000  # of up to 1,024 bytes: endless output must wait, not fill our memory
         super().__init__(child, child.pid, child.proc.stdin.fileno(), None)
 
@@ -194,6 +204,12 @@ def reset_interrupts() -> None:
     """A shell starts background jobs with SIGINT ignored, and children inherit that: undo it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+def lead_a_session() -> None:
+    """What pexpect does for a child on a pseudo-terminal, for one on pipes."""
+    os.setsid()
+    reset_interrupts()
 
 
 def family(pid: int) -> list[psutil.Process]:
