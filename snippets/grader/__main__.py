@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
+import signal
 import sys
-import time
 import traceback
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from snippets.grader.conventions import BadDeclaration
-from snippets.grader.discovery import NotDriven, discover
-from snippets.grader.grading import CHECKS, Outcome
+from snippets.grader.cage import Cage, NoCage, why_not
+from snippets.grader.cage import make as make_cage
+from snippets.grader.grading import CHECKS
 from snippets.grader.reports import as_json, terminal
 from snippets.grader.reports.result import Result
-from snippets.grader.rubric import BadRequest, Settings, chosen, grade, read_points, workspace
+from snippets.grader.rubric import BadRequest, Settings, chosen, read_points
+from snippets.grader.single import grade_apart
+
+NOT_CONTAINED = """Not contained ({}): the submission runs with your rights. It can use the network, read your files,
+and use up this machine; only its folder is a copy, and its processes are ended with it."""
 
 
 def arguments_of(words: list[str] | None) -> argparse.Namespace:
@@ -32,6 +35,12 @@ def arguments_of(words: list[str] | None) -> argparse.Namespace:
         "--repeat", type=count, default=1, metavar="N", help="grade so many times; the last report is shown"
     )
     parser.add_argument("--jobs", type=count, default=2, metavar="N", help="checks that run at once")
+    parser.add_argument(
+        "--cage",
+        choices=("auto", "bwrap", "none"),
+        default="auto",
+        help="bwrap: refuse to run without it; none: run the submission unconfined; auto: bwrap where it works",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     parser.add_argument(
         "--histories", type=Path, metavar="FOLDER", help="save what happened in each check, as JSON lines"
@@ -58,31 +67,17 @@ def list_checks(console: Console) -> None:
     console.print(table)
 
 
-def grade_path(path: str, settings: Settings, progress: Callable[[Outcome], None]) -> Result:
-    """Find out how to start it, and grade it."""
-    began = time.monotonic()
-    with workspace() as folder:
-        try:
-            submission = discover(path, Path(folder))
-        except (NotDriven, BadDeclaration) as reason:
-            tried = getattr(reason, "trials", [])
-            transcript = "\n".join(f"# {trial.convention}\n{trial.screens}" for trial in tried[:5])
-            return Result(path, reason=str(reason), transcript=transcript, seconds=time.monotonic() - began)
-        outcomes = grade(submission, settings, progress)
-    return Result(path, submission.convention, submission.why, outcomes, seconds=time.monotonic() - began)
-
-
-def grade_with_progress(path: str, settings: Settings, console: Console) -> Result:
+def grade_with_progress(path: str, settings: Settings, cage: Cage | None, console: Console) -> Result:
     """A bar on a terminal, a line a check elsewhere."""
     if not console.is_terminal:
-        return grade_path(
-            path, settings, lambda outcome: console.print(f"{outcome.id}: {outcome.verdict}", highlight=False)
+        return grade_apart(
+            path, settings, cage, lambda outcome: console.print(f"{outcome.id}: {outcome.verdict}", highlight=False)
         )
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console, transient=True
     ) as bar:
         task = bar.add_task("grading", total=len(chosen(settings)))
-        return grade_path(path, settings, lambda outcome: bar.update(task, advance=1, description=outcome.id))
+        return grade_apart(path, settings, cage, lambda outcome: bar.update(task, advance=1, description=outcome.id))
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -95,13 +90,16 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.histories:
         arguments.histories.mkdir(parents=True, exist_ok=True)
     if arguments.json:
-        arguments.json.touch()
+        arguments.json.open("a").close()  # complains before anything is started
+    cage = make_cage(arguments.cage)
+    if cage is None:
+        console.print(NOT_CONTAINED.format(why_not() or "as you asked"), style="yellow", highlight=False)
     result = Result(arguments.path)
     worst = 0
     for turn in range(arguments.repeat):
         if arguments.repeat > 1:
             console.print(f"run {turn + 1} of {arguments.repeat}")
-        result = grade_with_progress(arguments.path, settings, console)
+        result = grade_with_progress(arguments.path, settings, cage, console)
         worst = max(worst, result.status)
     terminal.show(result, console)
     if arguments.json:
@@ -110,11 +108,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def main(words: list[str] | None = None) -> int:
+    for name in ("SIGTERM", "SIGHUP"):  # whoever ends us ends all that we have started
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     arguments = arguments_of(words)
     console = Console(soft_wrap=not sys.stdout.isatty())
     try:
         return run(arguments, console)
-    except (BadRequest, OSError) as error:
+    except (BadRequest, NoCage, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

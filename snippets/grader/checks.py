@@ -6,7 +6,9 @@ mutant that fails it in resources/mutants.toml.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import contextlib
+import itertools
 import random
 import re
 import signal
@@ -20,13 +22,15 @@ from snippets.grader.history import Event
 from snippets.grader.matrix import MISATTRIBUTED, delivery_matrix, failures
 from snippets.grader.process import LONG_LINES, POSIX
 from snippets.grader.stage import (
+    FLOOR,
     PEOPLE,
+    QUIET,
     Stage,
     has_traceback,
     how_it_ended,
     last_words,
     shown_since,
-    spins,
+    spinning,
     summary,
     tracebacks,
 )
@@ -55,7 +59,7 @@ def starts(stage: Stage) -> None:
             stage.open(chat)
         server = stage.server(chat)
         chat.wait_until(lambda: not server.alive, 0.3)
-        stage.everybody_is_well(chat, [server])
+        stage.everybody_is_well(chat, [server], calm=False)
 
 
 @check(
@@ -70,13 +74,13 @@ def joins(stage: Stage) -> None:
     """Three participants, jing yang, mobius and YJ, come in and stay."""
     with stage.empty_chat() as chat:
         stage.come_in(chat, PEOPLE)
-        people = stage.people(chat)
+        people = chat.others()
         diallers = people[1:] if stage.mesh else people
         chat.wait_until(
             lambda: all(map(chat.is_connected, diallers)) or len(chat.others()) < 3, stage.patience("start")
         )
         chat.wait_until(lambda: len(chat.others()) < 3, 0.3)
-        stage.everybody_is_well(chat, chat.participants.values())
+        stage.everybody_is_well(chat, chat.participants.values(), calm=False)
         outside = [who.name for who in diallers if not chat.is_connected(who)]
         if outside:
             raise Fails(f"{', '.join(outside)}: no connection; {stage.waited('start')}")
@@ -94,7 +98,7 @@ def broadcast(stage: Stage) -> None:
     """A line typed by anyone appears on everyone else's screen."""
     with stage.empty_chat() as chat:
         stage.come_in(chat, PEOPLE)
-        people = stage.people(chat)
+        people = chat.others()
         unheard = chat.greet(people, stage.patience("start"))
         if unheard:
             hearers = {each.split(" does not hear ")[0] for each in unheard}
@@ -116,7 +120,7 @@ def broadcast(stage: Stage) -> None:
 def attribution(stage: Stage) -> None:
     """It appears with its sender's name. (Where there are no names: with what identifies the sender.)"""
     with stage.chat() as chat:
-        people = stage.people(chat)
+        people = chat.others()
         lines = stage.chat_on(chat, people, 2)
         if chat.commands.names == "none":
             nameless_are_told_apart(chat, lines, people)
@@ -150,7 +154,7 @@ def nameless_are_told_apart(chat: Chat, lines: list[Event], people: list[Partici
 def no_echo(stage: Stage) -> None:
     """The network does not send a message back to its own sender. (A client that prints its own line itself is fine.)"""
     with stage.chat(proxied=PEOPLE) as chat:
-        people = stage.people(chat)
+        people = chat.others()
         lines = stage.chat_on(chat, people, 2)  # the second round shows that an echo of the first would have come
         echoes = []
         for line in lines[: len(people)]:
@@ -190,7 +194,7 @@ def on_the_wire(chat: Chat, who: Participant) -> tuple[str, str]:
 def conversation(stage: Stage) -> None:
     """Fifteen lines, five each, alternating, arrive everywhere exactly once and in each sender's order."""
     with stage.chat() as chat:
-        stage.chat_on(chat, stage.people(chat), 5)
+        stage.chat_on(chat, chat.others(), 5)
 
 
 # -- leaving -----------------------------------------------------------------------------------------------------------
@@ -208,7 +212,7 @@ def leave(stage: Stage) -> Facts:
     """Leaving by end of input or by the documented word ends the client within 5 s, status 0, no traceback."""
     seen: list[str] = []
     signs = []
-    for way in list(dict.fromkeys(stage.submission.commands.leave))[:4]:
+    for way in dict.fromkeys(stage.submission.commands.leave):
         with stage.empty_chat() as chat:
             leaver = leaves_alone(stage, chat, way)
             if is_clean(chat, leaver, way):
@@ -225,9 +229,10 @@ def leaves_alone(stage: Stage, chat: Chat, way: str) -> Participant:
     if stage.mesh:
         stage.wait_to_listen(chat, leaver)
         leaver = chat.join(PEOPLE[1])
+        chat.introduce()
     chat.wait_until(lambda: chat.is_connected(leaver) or not leaver.alive, stage.patience("start"))
     chat.say(leaver, "before I leave")
-    stage.everybody_is_well(chat, [leaver])
+    stage.everybody_is_well(chat, [leaver], calm=False)
     chat.leave(leaver, way)
     chat.wait_until(lambda: not leaver.alive, 5.0)
     return leaver
@@ -258,7 +263,7 @@ def leave_notice(stage: Stage) -> None:
     6,
     "leave broadcast",
     group="leaving",
-    did="one left, then another one came in and left; the others typed after each",
+    did="one left; the others typed three lines each",
     misconception="a dead socket left in the list",
     hint="After a client has left, who is still in the collection that you go through?",
 )
@@ -276,7 +281,7 @@ def survives_leave(stage: Stage) -> None:
 # -- dying -------------------------------------------------------------------------------------------------------------
 
 
-def victim_of(stage: Stage, chat: Chat) -> Participant:
+def victim_of(chat: Chat) -> Participant:
     """Who is killed: not the first peer, which stands for the server in a mesh."""
     return chat.participants[PEOPLE[1]]
 
@@ -292,7 +297,7 @@ def victim_of(stage: Stage, chat: Chat) -> Participant:
 def survives_kill(stage: Stage) -> None:
     """A client killed with SIGKILL takes nobody with it: the server and all others stay and chat on, no message lost."""
     with stage.chat() as chat:
-        victim = victim_of(stage, chat)
+        victim = victim_of(chat)
         others = chat.others(victim)
         chat.kill(victim)
         chat.wait_until(lambda: not victim.alive)
@@ -300,7 +305,7 @@ def survives_kill(stage: Stage) -> None:
         stage.everybody_is_well(chat, [stage.server(chat), *others])
     for _ in range(RACES):
         with stage.chat() as chat:
-            victim = victim_of(stage, chat)
+            victim = victim_of(chat)
             others = chat.others(victim)
             lines = [
                 line for who in others for line in chat.say_all(who, [f"while it is alive {n}" for n in range(20)])
@@ -323,7 +328,7 @@ def survives_kill(stage: Stage) -> None:
 def kill_notice(stage: Stage) -> None:
     """The others are told when somebody was killed."""
     with stage.chat() as chat:
-        victim = victim_of(stage, chat)
+        victim = victim_of(chat)
         stage.are_told(chat, chat.others(victim), lambda: chat.kill(victim), f"{victim.name}'s death")
 
 
@@ -338,7 +343,7 @@ def kill_notice(stage: Stage) -> None:
 def late_join(stage: Stage) -> None:
     """Somebody who comes in after the kill, also under the dead one's name, talks and is heard."""
     with stage.chat() as chat:
-        victim = victim_of(stage, chat)
+        victim = victim_of(chat)
         chat.kill(victim)
         chat.wait_until(lambda: not victim.alive)
         for name in ("latecomer", victim.name):
@@ -346,6 +351,7 @@ def late_join(stage: Stage) -> None:
             stage.newcomer_talks(chat, newcomer)
             if chat.commands.names != "none":
                 has_its_name(stage, chat, newcomer, name)
+        stage.everybody_is_well(chat, chat.others())
 
 
 def has_its_name(stage: Stage, chat: Chat, who: Participant, name: str) -> None:
@@ -370,8 +376,8 @@ def has_its_name(stage: Stage, chat: Chat, who: Participant, name: str) -> None:
 def join_notice(stage: Stage) -> None:
     """Those present are told of somebody who comes in."""
     with stage.chat(people=PEOPLE[:2], talking=False) as chat:
-        present = stage.people(chat)
-        stage.are_told(chat, present, lambda: chat.join(PEOPLE[2]), f"{PEOPLE[2]}'s coming in")
+        present = chat.others()
+        stage.are_told(chat, present, lambda: chat.join(PEOPLE[2]), f"{PEOPLE[2]}'s coming in", "start")
 
 
 # -- what TCP may do to a stream ---------------------------------------------------------------------------------------
@@ -390,7 +396,7 @@ def split(stage: Stage) -> None:
     with stage.chat(proxied=PEOPLE) as chat:
         for link in chat.links:
             link.set_faults(Slicer(1), Slicer(1))
-        stage.chat_on(chat, stage.people(chat), 2)
+        stage.chat_on(chat, chat.others(), 2)
 
 
 @check(
@@ -406,10 +412,22 @@ def merged(stage: Stage) -> None:
     with stage.chat(proxied=PEOPLE) as chat:
         for link in chat.links:
             link.set_faults(Coalescer(), Coalescer())
-        people = stage.people(chat)
+        people = chat.others()
         lines = chat.say_all(people[-1], [f"line {number} of two hundred" for number in range(1, 201)])
         stage.all_arrive(chat, lines, people)
         merged_lines(chat, lines, people)
+        if chat.commands.names != "none":
+            nameless_lines(chat, lines, people)
+
+
+def nameless_lines(chat: Chat, lines: list[Event], people: list[Participant]) -> None:
+    """Raise Fails where a line comes without a name though the first one had it: two in one message again."""
+    names = {who.name: who.name for who in people}
+    cells = [cell for cell in delivery_matrix(chat.history, lines, names, names) if cell.sender != cell.receiver]
+    first = {cell.receiver for cell in cells if cell.nonce == lines[0].details["nonce"] and not failures([cell])}
+    bad = [cell for cell in failures(cells, MISATTRIBUTED) if cell.receiver in first]
+    if bad:
+        raise Fails("lines come without a name, as part of the one before", *summary(bad), signs=["merged"])
 
 
 def merged_lines(chat: Chat, lines: list[Event], people: list[Participant]) -> None:
@@ -435,7 +453,7 @@ def long(stage: Stage) -> None:
     with stage.chat(proxied=PEOPLE, transport=LONG_LINES) as chat:
         for number, link in enumerate(chat.links):
             link.set_faults(RandomSlicer(stage.seed + number, 64, 1448), RandomSlicer(stage.seed - number, 64, 1448))
-        people = stage.people(chat)
+        people = chat.others()
         text = "".join(random.Random(stage.seed).choices("abcdefghij ", k=8_000)).strip()
         lines = [chat.say(who, text) for who in people[:2]]
         stage.all_arrive(chat, lines, people)
@@ -464,12 +482,13 @@ def unicode(stage: Stage) -> None:
     with stage.chat(proxied=PEOPLE) as chat:
         for link in chat.links:
             link.set_faults(CharacterSlicer(), CharacterSlicer())
-        people = stage.people(chat)
+        people = chat.others()
         stage.all_arrive(chat, [chat.say(who, "é 汉 😀") for who in people], people)
 
 
 # -- those who do not behave -------------------------------------------------------------------------------------------
 
+PAUSE = 5.0  # seconds that others may be held up once, while the one who does not read is given up
 BATCHES, BATCH, WIDTH = 80, 50, 2_000  # 8 MB: the kernel takes 4 MB of it, wherever it may
 
 
@@ -485,27 +504,33 @@ def stalled(stage: Stage) -> None:
     """When one client stops reading (SIGSTOP), the others still get every message, however much flows."""
     if not POSIX:
         raise CannotObserve("no program can be stopped here")
-    with stage.chat(proxied=PEOPLE[1:2], small_buffers=True) as chat:
-        victim = victim_of(stage, chat)
+    with stage.chat(proxied=PEOPLE[1:] if stage.mesh else PEOPLE[1:2], small_buffers=True) as chat:
+        victim = victim_of(chat)
         others = chat.others(victim)
-        if not exchange(stage, chat, others, 4):
-            raise CannotObserve("the same traffic fails without anybody stopping")
         chat.send_signal(victim, signal.SIGSTOP)
         victim.gone = True
         for link in chat.links:
-            link.set_faults(None, Stall()) if link in victim.links else link.set_faults(Stall(), None)
-        if not exchange(stage, chat, others, BATCHES):
+            if link in victim.links:
+                link.set_faults(None, Stall())
+            elif link.target[1] == victim.port and stage.mesh:
+                link.set_faults(Stall(), None)
+        if not exchange(stage, chat, others):
+            with stage.chat() as control:
+                if not exchange(stage, control, control.others()[:: len(PEOPLE) - 1]):
+                    raise CannotObserve("the same traffic fails without anybody stopping")
             well = [f"{who.name} {how_it_ended(who)}" for who in [stage.server(chat), *others] if not who.alive]
-            raise Fails(*well, f"the others wait in vain for each other's lines; {stage.waited()}", signs=["stalled"])
-        stage.everybody_is_well(chat, [stage.server(chat), *others])
+            raise Fails(
+                *well, f"the others wait in vain for each other's lines; waited {PAUSE:.0f} s", signs=["stalled"]
+            )
+        stage.everybody_is_well(chat, [stage.server(chat), *others], calm=False)
 
 
-def exchange(stage: Stage, chat: Chat, people: list[Participant], batches: int) -> bool:
+def exchange(stage: Stage, chat: Chat, people: list[Participant]) -> bool:
     """Let people exchange batches of wide lines, each after the one before has arrived. Returns whether all arrived."""
-    for number in range(batches):
+    for number in range(BATCHES):
         speaker = people[number % len(people)]
         lines = chat.say_all(speaker, ["x" * WIDTH] * BATCH)
-        if not chat.wait_until(lambda: chat.all_see(people, lines), stage.patience()):  # noqa: B023 - called at once
+        if not chat.wait_until(lambda: chat.all_see(people, lines), max(PAUSE, stage.patience())):  # noqa: B023
             return False
     return True
 
@@ -521,7 +546,7 @@ def exchange(stage: Stage, chat: Chat, people: list[Participant], batches: int) 
 def stranger(stage: Stage) -> None:
     """Somebody who connects and sends an HTTP request, random bytes, resets at once or says nothing disturbs nobody."""
     with stage.chat() as chat:
-        present = stage.people(chat)
+        present = chat.others()
         for words in (b"GET / HTTP/1.1\r\nHost: chat\r\n\r\n", random.Random(stage.seed).randbytes(200), b"\n", b""):
             with contextlib.suppress(OSError):
                 chat.raw_connection().sendall(words)
@@ -531,8 +556,8 @@ def stranger(stage: Stage) -> None:
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
                 one.close()
         stage.chat_on(chat, present, 2)
-        stage.everybody_is_well(chat, [stage.server(chat), *present])
         stage.newcomer_talks(chat, chat.join("newcomer"))
+        stage.everybody_is_well(chat, [stage.server(chat), *present])
 
 
 # -- the server --------------------------------------------------------------------------------------------------------
@@ -543,11 +568,14 @@ def stranger(stage: Stage) -> None:
     "joins",
     group="server",
     did="killed the server, then typed a line at each client",
-    misconception="a daemon thread dies with its traceback and nobody notices",
-    hint="Which thread of the client learns that the server is gone, and how does the user get to know?",
+    misconception="the end of the connection is not thought of",
+    hint="Which thread learns that the server is gone, and how does the user get to know?",
 )
 def server_gone(stage: Stage) -> None:
-    """When the server dies, every client says so or ends within 5 s; no traceback, also not on the next typed line."""
+    """When the server dies, every client says so or ends within 5 s; no traceback, also not on the next typed line.
+
+    (Without a server: when the first peer dies, the others chat on.)
+    """
     with stage.chat(talking=stage.mesh) as chat:
         server = stage.server(chat)
         clients = chat.others(server)
@@ -555,7 +583,9 @@ def server_gone(stage: Stage) -> None:
         chat.kill(server)
         if stage.mesh:
             chat.wait_until(lambda: not server.alive)
-            stage.chat_on(chat, clients, 2)
+            if chat.commands.told != "first":  # else the first one was all that linked them
+                stage.chat_on(chat, clients, 2)
+            stage.everybody_is_well(chat, clients)
             return
 
         def knows(who: Participant) -> bool:
@@ -563,16 +593,16 @@ def server_gone(stage: Stage) -> None:
 
         chat.wait_until(lambda: all(map(knows, clients)), 5.0)
         unaware = [f"{who.name} says nothing and does not end; waited 5 s" for who in clients if not knows(who)]
-        spinning = [f"{who.name} uses the processor all the time" for who in clients if who.alive and spins(chat, who)]
+        busy = [f"{name} uses the processor all the time" for name in spinning(chat, clients)]
         for _ in range(2):
             for who in clients:
                 if who.alive:
                     chat.say(who, "is anybody there?")
             chat.wait_until(lambda: not any(who.alive for who in clients), 0.3)
         broken = tracebacks(chat)
-        if unaware or broken or spinning:
+        if unaware or broken or busy:
             raise Fails(
-                *unaware, *broken, *spinning, signs=["spins"] if spinning else ["unaware"] if unaware else ["traceback"]
+                *unaware, *broken, *busy, signs=["spins"] if busy else ["unaware"] if unaware else ["traceback"]
             )
 
 
@@ -602,18 +632,34 @@ def restart(stage: Stage) -> None:
     hint="What should a user see who types the command from memory?",
 )
 def usage(stage: Stage) -> None:
-    """Wrong arguments get a usage or error message and a non-zero exit, no traceback."""
-    if not any("{" in word for word in stage.submission.commands.client):
+    """Wrong arguments get a usage or error message and a non-zero exit, no traceback. (No arguments, too.)"""
+    commands = stage.submission.commands
+    if not any("{" in word for word in commands.client):
         return  # it takes no arguments, so none are wrong
+    programs = {tuple(commands.program): "program", tuple(before_arguments(commands.server)): "server program"}
+    for program, label in programs.items():
+        if program and (label == "program" or program[: len(commands.program)] != tuple(commands.program)):
+            complains(stage, label, [*program, "no-such-role", "no:such:port", "--no-such-option"])
+            complains(stage, label, [*program], may_run=True)
+
+
+def before_arguments(command: Sequence[str]) -> list[str]:
+    return list(itertools.takewhile(lambda word: "{" not in word, command))
+
+
+def complains(stage: Stage, label: str, argv: list[str], may_run: bool = False) -> None:
+    """Raise Fails unless a program says something and ends with an error. may_run: it may as well run, on defaults."""
     with stage.empty_chat() as chat:
-        program = chat.start("program", [*chat.commands.program, "no-such-role", "no:such:port", "--no-such-option"])
-        chat.wait_until(lambda: not program.alive, stage.patience("start"))
-        screen = chat.history.screen("program")
+        program = chat.start(label, argv)
+        chat.wait_until(lambda: not program.alive, FLOOR if may_run else stage.patience("start"))
+        what = "without arguments" if may_run else "with wrong arguments"
         if program.alive:
-            raise Fails(f"it does not end; {stage.waited('start')}")
+            if may_run and not has_traceback(chat, program):
+                return
+            raise Fails(f"{what} it does not end; {stage.waited('start')}", *tracebacks(chat))
         problems = [
-            "" if program.exit != (0, None) else "it ended with status 0",
-            "" if screen.strip() else "it said nothing",
+            "" if program.exit != (0, None) else f"{what} it ended with status 0",
+            "" if chat.history.screen(label).strip() else f"{what} it said nothing",
             *tracebacks(chat),
         ]
         if any(problems):
@@ -633,17 +679,19 @@ def same_name(stage: Stage) -> None:
     with stage.chat(people=PEOPLE[:2], talking=False) as chat:
         if chat.commands.names == "none":
             return
-        reader, first = stage.people(chat)
+        reader, first = chat.others()
         mark = len(chat.history.events)
         second = chat.join(first.name)
-        if stage.mesh:
-            chat.wait_until(lambda: chat.listens(second) or not second.alive, stage.patience("start"))
+        arrived = chat.listens if stage.mesh else chat.is_connected
+        chat.wait_until(lambda: arrived(second) or not second.alive, stage.patience("start"))
         headers = []
         for who in (first, second):
             line = chat.say(who, "who am I?")
             if not chat.wait_until(lambda: chat.sees(reader, line) or not who.alive, stage.patience()):  # noqa: B023
                 break
             headers.append(without_times(header_of(chat.history.screen(reader.name), line)) if who.alive else "")
+        if not first.alive:
+            raise Fails(f"the first {first.name} {how_it_ended(first)}: {last_words(chat, first)}")
         refused = not second.alive or (len(headers) < 2 and shown_since(chat, second, mark).strip())
         if not refused and len(set(headers)) < 2:
             raise Fails(f"both appear to {reader.name} as {headers[0] if headers else '?'!r}")
@@ -673,7 +721,7 @@ def without_times(text: str) -> str:
 def empty(stage: Stage) -> None:
     """An empty line is not broadcast."""
     with stage.chat() as chat:
-        speaker, *listeners = reversed(stage.people(chat))
+        speaker, *listeners = reversed(chat.others())
 
         def shown_for(*texts: str) -> list[list[str]]:
             mark = len(chat.history.events)
@@ -682,7 +730,7 @@ def empty(stage: Stage) -> None:
             marker = chat.say(speaker, "marker")
             if not chat.wait_until(lambda: chat.all_see(listeners, [marker]), stage.patience()):
                 raise CannotObserve("the line after it did not arrive")
-            chat.wait_until(lambda: False, 0.05)  # the rest of the marker's line
+            chat.wait_until(lambda: False, QUIET)  # the rest of the marker's line
             shown = [shown_since(chat, who, mark).replace(marker.details["nonce"], "") for who in listeners]
             return [[without_times(line).strip() for line in text.splitlines() if line.strip()] for text in shown]
 

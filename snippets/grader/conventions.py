@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 import itertools
 from pathlib import Path
+import re
 import shlex
+import shutil
 import sys
 from typing import Any
 
@@ -19,6 +21,10 @@ else:
 
 TABLE = Path(__file__).with_name("conventions.toml")
 DECLARATION = "grader.toml"
+PLACES = ("host", "port", "name", "endpoints")
+TOLD = ("earlier", "all", "first")
+NAMES = ("typed", "argument", "none", "prompts")
+KINDS = {int: "a number", bool: "true or false", str: "a text"}
 FIELDS = ("endpoint", "separator", "told", "placeholder", "names", "server_is_asked", "port")
 
 
@@ -82,14 +88,41 @@ def declared(path: Path) -> Commands:
     for field in ("client",) if entry["topology"] == "mesh" else ("server", "client"):
         if not isinstance(entry.get(field), str) or not entry[field].strip():
             raise BadDeclaration(f"{path.name}: {field} is missing, the command line that starts it")
+    for field, kind in (("port", int), ("server_is_asked", bool), ("placeholder", bool), ("endpoint", str)):
+        if type(entry.get(field, kind())) is not kind:
+            raise BadDeclaration(f"{path.name}: {field} is {KINDS[kind]}")
+    for field, values in (("told", TOLD), ("names", NAMES), ("separator", None)):
+        if not isinstance(entry.get(field, ""), str) or (values and entry.get(field, values[0]) not in values):
+            raise BadDeclaration(f"{path.name}: {field} is {' or '.join(values) if values else 'a text'}")
+    leave = entry.get("leave", [])
+    if not isinstance(leave, str) and not (isinstance(leave, list) and all(isinstance(way, str) for way in leave)):
+        raise BadDeclaration(f"{path.name}: leave is a list of texts")
     for field in {"server", "client"} & set(entry):
-        entry[field] = command_words(entry[field])
+        entry[field] = [_known_places(path, word) for word in _in_folder(path, command_words(entry[field]))]
     commands = commands_from(entry)
-    leave = entry.get("leave", list(commands.leave))
+    leave = leave or commands.leave
     program = list(itertools.takewhile(lambda word: "{" not in word, commands.client))
     return replace(
         commands, program=program, leave=tuple([leave] if isinstance(leave, str) else leave), cwd=path.parent
     )
+
+
+def _in_folder(path: Path, words: list[str]) -> list[str]:
+    """A command line whose program, if it has a relative path, is beside the declaration."""
+    if "/" in words[0] and not Path(words[0]).is_absolute():
+        words[0] = str(path.parent / words[0])
+    if not shutil.which(words[0]):
+        raise BadDeclaration(f"{path.name}: there is no program {words[0].removeprefix(f'{path.parent}/')!r} to run")
+    return words
+
+
+def _known_places(path: Path, word: str) -> str:
+    for place in re.findall(r"\{(\w+)\}", word):
+        if place not in PLACES:
+            raise BadDeclaration(
+                f"{path.name}: {{{place}}} is none of {', '.join('{' + each + '}' for each in PLACES)}"
+            )
+    return word
 
 
 def read_toml(path: Path) -> dict[str, Any]:

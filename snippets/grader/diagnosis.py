@@ -24,8 +24,15 @@ EOF_UNHANDLED = "EOF on standard input not handled"
 CTRL_C_UNHANDLED = "Ctrl-C not handled"
 SILENT_DEATH = "a daemon thread dies with its traceback and nobody notices"
 STORM = "relaying to everybody what was relayed (storm)"
+SPINNING = "a recv that returns b'' is tried again for ever"
 SHORT_LENGTH = "a 2-byte length is enough for any message"
 INPUT_BLOCKS = "input() blocks the thread that should receive"
+
+
+COPY = r"^.*/grader-[^/]*/((copy|submission|dials-[0-9]+)/)?"  # the path to the copy of a submission
+TORN = (
+    "JSONDecodeError|struct.error|unpack requires"  # what a piece of a message looks like to those who take it for one
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,6 @@ class Symptoms:
     """What is known of a failure."""
 
     check: str
-    seen: str
     signs: tuple[str, ...]
     screens: str
     source: str
@@ -66,10 +72,11 @@ def waits_for_the_keyboard(it: Symptoms) -> bool:
 RULES: list[Rule] = [
     (SHORT_LENGTH, signs("wide")),
     (DECODE_EARLY, shows("UnicodeDecodeError")),
-    (DECODE_EARLY, lambda it: it.check == "unicode" and "corrupted" in it.signs),
+    (DECODE_EARLY, lambda it: it.check == "unicode" and not re.search(TORN, it.screens)),
     (ITERATING, shows("changed size during iteration|changed during iteration|list.remove\\(x\\): x not in list")),
     (NO_REUSE, shows("Address already in use|EADDRINUSE", "restart")),
     (EOF_UNHANDLED, shows("EOFError", "leave")),
+    (NON_DAEMON, signs("hangs", "leave", "shutdown")),
     (CTRL_C_UNHANDLED, shows("KeyboardInterrupt", "shutdown", "leave")),
     (STORM, storms),
     (ECHO, signs("echo")),
@@ -78,11 +85,12 @@ RULES: list[Rule] = [
     (LOCKED_SEND, signs("stalled")),
     (ACCEPT_ENDS, signs("shut", "stranger")),
     (SILENT_DEATH, signs("unaware", "server-gone")),
-    (SILENT_DEATH, shows("Exception in thread", "stranger", "server-gone")),
-    (NON_DAEMON, signs("hangs", "leave", "shutdown")),
+    (DEAD_SOCKET, lambda it: it.mesh and it.check == "server-gone" and "lost" in it.signs),
+    (SPINNING, signs("spins")),
+    (SILENT_DEATH, lambda it: "traceback" in it.signs and "Exception in thread" in it.screens),
     (
         ONE_RECV,
-        shows("JSONDecodeError|struct.error|unpack requires", "merged", "split", "conversation", "long", "unicode"),
+        shows(TORN, "merged", "split", "conversation", "long", "unicode"),
     ),
     (
         DEAD_SOCKET,
@@ -109,11 +117,10 @@ def place_in_traceback(screens: str) -> str:
     end = re.search(r"^\S*(Error|Interrupt|Exception)\b", rest, re.MULTILINE)
     frames = re.findall(r'File "([^"]+)", line (\d+)', rest[: end.start() if end else len(rest)])
     own = [(file, line) for file, line in frames if "/lib/python" not in file and not file.startswith("<")]
-    return (
-        f"{re.split(r'[/]submission/|[/]grader-[^/]*/copy/|[/]grader-[^/]*/', own[-1][0])[-1]}:{own[-1][1]}"
-        if own
-        else ""
-    )
+    if not own:
+        return ""
+    file, line = own[-1]
+    return f"{re.sub(COPY, '', file)}:{line}"
 
 
 SUSPECTS = {
@@ -132,8 +139,8 @@ def place_in_source(misconception: str, source: str) -> str:
     """The first line of the source, marked `file:line` by whoever collected it, that a misconception is about."""
     pattern = SUSPECTS.get(misconception)
     if pattern:
-        for line in source.splitlines():
-            place, mark, text = line.partition("\t")
+        lines = [line.partition("\t") for line in source.splitlines()]
+        for place, mark, text in sorted(lines, key=lambda line: "client" in line[0]):  # a server's faults matter more
             if mark and re.search(pattern, text):
                 return place
     return ""

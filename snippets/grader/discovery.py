@@ -7,16 +7,17 @@ connect, does a line typed by one appear at the other? The first convention for 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 import re
 import shutil
 import tempfile
 import time
 
+from snippets.grader.cage import Cage
 from snippets.grader.conventions import DECLARATION, Convention, all_conventions, command_words, declared
 from snippets.grader.driver import CTRL_C, END_OF_INPUT, SERVER, CannotRun, Chat, Commands, Participant, listening_ports
-from snippets.grader.relocation import IGNORED, copied
+from snippets.grader.relocation import CannotCopy, copied, copy_tree
 from snippets.grader.sources import (
     INTERPRETERS,
     Program,
@@ -34,7 +35,8 @@ from snippets.grader.sources import (
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("jing yang", "mobius")
-START, ASK, CONNECT, GREET = 2.5, 0.7, 1.5, 1.5  # seconds for the steps of a trial
+THIRD = "YJ"  # in a mesh, for with two peers a list looks like any other
+START, ASK, GREET = 2.5, 0.7, 1.5  # seconds for the steps of a trial
 MAX_PROGRAMS = 4
 MAX_SECONDS = 15.0
 LISTENS, CONNECTED, TALKS = 1, 2, 3
@@ -47,7 +49,10 @@ class Trial:
     commands: Commands
     convention: str
     reached: int = 0
+    start: float = 0.0  # seconds a client or peer needed to come in
     screens: str = ""
+    stopped: str = ""  # whom the grader had to end, and why
+    left_a_process: bool = False  # what was started ended at once, and something of it runs on
 
 
 @dataclass
@@ -59,7 +64,7 @@ class Submission:
     convention: str
     why: str
     sources: str = ""
-    trials: list[Trial] = field(default_factory=list)
+    start: float = 0.0  # seconds a client or peer of it needs to come in
 
 
 class NotDriven(Exception):  # noqa: N818 - no error of ours: the text is the reason
@@ -70,8 +75,8 @@ class NotDriven(Exception):  # noqa: N818 - no error of ours: the text is the re
         self.trials = trials or []
 
 
-def discover(what: str, workspace: Path) -> Submission:
-    """Find out how a folder, a file or a command is started; everything runs in a copy inside `workspace`.
+def discover(what: str, workspace: Path, cage: Cage | None = None) -> Submission:
+    """Find out how a folder, a file or a command is started; everything runs in a copy inside `workspace`, in the cage.
 
     Raises NotDriven, BadDeclaration.
     """
@@ -79,35 +84,45 @@ def discover(what: str, workspace: Path) -> Submission:
     if path.exists():
         folder = workspace / "submission"
         if path.is_dir():
-            shutil.copytree(path, folder, ignore=IGNORED, symlinks=True)
+            try:
+                copy_tree(path, folder)
+            except CannotCopy as reason:
+                raise NotDriven(f"{what}: {reason}") from None
         else:
             folder.mkdir()
-            shutil.copy(path, folder)
-        return _discover_in(path.resolve(), folder)
+            for each in (path, path.with_name(DECLARATION)):
+                if each.is_file():
+                    shutil.copy(each, folder)
+        return _discover_in(path.resolve(), folder, cage)
     words = command_words(what)
     if len(words) < 2 or not shutil.which(words[0]):
         raise NotDriven(f"{what}: no such file, folder or command")
     cwd = Path.cwd()
     program = Program(Path(words[-1]), tuple(words), cwd, "'server' 'client'")
-    return _try_all(path, workspace, [(program, program, each) for each in all_conventions() if not each.programs])
+    usable = [(program, program, each) for each in all_conventions() if not each.programs]
+    return _try_all(path, None, usable, cage)
 
 
-def _discover_in(path: Path, folder: Path) -> Submission:
+def _discover_in(path: Path, folder: Path, cage: Cage | None) -> Submission:
     if (folder / DECLARATION).is_file():
         commands = declared(folder / DECLARATION)
         return Submission(
-            path, replace(commands, folder=folder), DECLARATION, f"declared in {DECLARATION}", _all_source(folder)
+            path,
+            replace(commands, folder=folder, cage=cage, env=environment(folder)),
+            DECLARATION,
+            f"declared in {DECLARATION}",
+            _all_source(folder),
         )
     found = [program_at(folder / path.name, folder)] if path.is_file() else [*programs(folder)]
     runnable = [program for program in found if program][:MAX_PROGRAMS]
     if not runnable:
-        empty = [each.name for each in folder.rglob("*.py") if not each.read_text(errors="replace").strip()]
+        empty = [each.name for each in files(folder) if each.suffix == ".py" and not read(each).strip()]
         raise NotDriven(f"{empty[0]} is empty" if empty else "no program that uses the network was found")
     obstacles = {program.path: obstacle(program) for program in runnable}
     if all(obstacles.values()):
         raise NotDriven(str(next(iter(obstacles.values()))))
     usable = [program for program in runnable if not obstacles[program.path]]
-    return _try_all(path, folder, list(_documented(folder, usable)) + list(_guesses(usable)))
+    return _try_all(path, folder, list(_documented(folder, usable)) + list(_guesses(usable)), cage)
 
 
 Candidate = tuple[Program, Program, Convention]
@@ -163,28 +178,35 @@ def _guesses(usable: list[Program]) -> Iterator[Candidate]:
                 yield program, program, convention
 
 
-def _try_all(path: Path, folder: Path, candidates: list[Candidate]) -> Submission:
+def _try_all(path: Path, folder: Path | None, candidates: list[Candidate], cage: Cage | None) -> Submission:
     """Try candidates in their order until one talks; else take the one that came furthest."""
     trials: list[Trial] = []
     deadline = time.monotonic() + MAX_SECONDS
     tried = set()
     for server, client, convention in candidates:
         commands = convention.of(
-            server.argv, client.argv, client.cwd, leave=ways_to_leave(client.source), env=environment(folder)
+            server.argv,
+            client.argv,
+            client.cwd,
+            leave=ways_to_leave(client.source),
+            env=environment(folder),
+            folder=folder,
+            cage=cage,
         )
         if str(commands) in tried or time.monotonic() > deadline:
             continue
         tried.add(str(commands))
-        trial = try_out(replace(commands, folder=folder), convention.id)
+        trial = try_out(commands, convention.id)
         trials.append(trial)
         if trial.reached == TALKS or (trial.reached == CONNECTED and not commands.mesh):
             break
     best = max(trials, key=lambda trial: trial.reached)
     if best.reached < CONNECTED:
-        raise NotDriven(_why_not([each for each, *_ in candidates], trials), trials)
+        furthest = sorted(trials, key=lambda trial: -trial.reached)
+        raise NotDriven(_why_not([each for each, *_ in candidates], trials), furthest)
     how = {CONNECTED: "they connect", TALKS: "they connect, and lines arrive"}[best.reached]
     why = f"found in {len(trials)} trial{'s' if len(trials) > 1 else ''}: started like this, {how}"
-    return Submission(path, best.commands, best.convention, why, _all_source(folder), trials)
+    return Submission(path, best.commands, best.convention, why, _all_source(folder), best.start)
 
 
 def try_out(commands: Commands, convention: str) -> Trial:
@@ -199,6 +221,9 @@ def try_out(commands: Commands, convention: str) -> Trial:
                 _play(chat, trial)
             finally:
                 trial.screens = "\n".join(f"--- {who}\n{chat.history.screen(who)[-2000:]}" for who in chat.participants)
+                people = chat.participants.values()
+                trial.stopped = next((f"{who.name} {who.stopped}" for who in people if who.stopped), "")
+                trial.left_a_process = not any(who.alive for who in people) and bool(chat.left_running())
     except CannotRun as reason:
         trial.screens = str(reason)
     return trial
@@ -209,15 +234,21 @@ def _play(chat: Chat, trial: Trial) -> None:
     if not _comes_to_listen(chat, first, trial):
         return
     trial.reached = LISTENS
-    others = [chat.join(name) for name in (NAMES[1:] if chat.commands.mesh else NAMES)]
-    if chat.commands.mesh:
-        chat.wait_until(lambda: all(chat.listens(who) or not who.alive for who in others), CONNECT)
+    began = time.monotonic()
+    others = []
+    for name in (*NAMES[1:], THIRD) if chat.commands.mesh else NAMES:
+        others.append(chat.join(name))
+        if chat.commands.mesh:
+            chat.wait_until(lambda: chat.listens(others[-1]) or not others[-1].alive, ASK)
+            chat.introduce(others[-1]) if not chat.listens(others[-1]) else None
+            chat.wait_until(lambda: chat.listens(others[-1]) or not others[-1].alive, START)
     chat.introduce()
     talkers = [first, *others] if chat.commands.mesh else others
-    chat.wait_until(lambda: all(map(chat.is_connected, others)) or not all(who.alive for who in others), CONNECT)
+    chat.wait_until(lambda: all(map(chat.is_connected, others)) or not all(who.alive for who in others), START)
     if not all(chat.is_connected(who) and who.alive for who in others):
         return
     trial.reached = CONNECTED
+    trial.start = (time.monotonic() - began) / len(others)
     if not chat.greet(talkers, GREET):
         trial.reached = TALKS
         trial.commands = replace(trial.commands, names=_how_named(chat, talkers))
@@ -233,10 +264,12 @@ def _comes_to_listen(chat: Chat, first: Participant, trial: Trial) -> bool:
             trial.commands = replace(trial.commands, port=chat.port)
         return bool(ports) or not first.alive
 
-    if not chat.wait_until(listens, ASK) and not chat.commands.mesh:
-        chat.type(first, SERVER)  # perhaps it wants a name first
-        if chat.wait_until(listens, START) and first.alive:
-            trial.commands = replace(trial.commands, server_is_asked=True)
+    if not chat.wait_until(listens, ASK):
+        chat.introduce(first)
+        if not chat.commands.mesh:
+            chat.type(first, SERVER)  # perhaps it wants a name first
+            if chat.wait_until(listens, START) and first.alive:
+                trial.commands = replace(trial.commands, server_is_asked=True)
     chat.wait_until(listens, START)
     return first.alive and chat.listens(first, chat.port)
 
@@ -259,12 +292,14 @@ def _how_named(chat: Chat, talkers: list[Participant]) -> str:
 
 def ways_to_leave(source: str) -> tuple[str, ...]:
     """How a program may be left: the words in its source, then the end of input, then Ctrl-C if it says so."""
-    return (*leave_words(source), END_OF_INPUT, *([CTRL_C] if "KeyboardInterrupt" in source or not source else []))
+    if not source:
+        return ("exit", "/quit", END_OF_INPUT, CTRL_C)
+    return (*leave_words(source)[:3], END_OF_INPUT, *([CTRL_C] if "KeyboardInterrupt" in source else []))
 
 
-def environment(folder: Path) -> dict[str, str] | None:
+def environment(folder: Path | None) -> dict[str, str] | None:
     """A single file finds our toolkit; a checkout has its own."""
-    return None if (folder / "snippets").is_dir() else {"PYTHONPATH": str(ROOT)}
+    return None if folder and (folder / "snippets").is_dir() else {"PYTHONPATH": str(ROOT)}
 
 
 def _why_not(tried: list[Program], trials: list[Trial]) -> str:
@@ -275,17 +310,25 @@ def _why_not(tried: list[Program], trials: list[Trial]) -> str:
     for program in tried:
         if address := foreign_address(program.source):
             return f"it uses the address {address}, which is not of this machine"
+    for trial in trials:
+        if trial.stopped:
+            return f"its {trial.stopped} and was ended by the grader"
     listening = [trial for trial in trials if trial.reached == LISTENS]
     if listening:
-        return f"started as {listening[0].convention!r} it listens, but nobody can connect"
-    return f"none of {len(trials)} ways to start it led to somebody listening"
+        return f"started as {listening[0].convention!r} it listens, but no two come in and stay: see what their screens show"
+    silent = any(trial.left_a_process for trial in trials)
+    return f"none of {len(trials)} ways to start it led to somebody listening" + (
+        "; it ends and leaves another process behind, which cannot be judged" if silent else ""
+    )
 
 
-def _all_source(folder: Path) -> str:
+def _all_source(folder: Path | None) -> str:
     """All source, each line behind `file:line` and a tab."""
+    if folder is None:
+        return ""
     return "\n".join(
         f"{path.relative_to(folder)}:{number}\t{line}"
-        for path in (files(folder) if folder.is_dir() else ())
+        for path in files(folder)
         if path.suffix in INTERPRETERS
         for number, line in enumerate(read(path).splitlines(), start=1)
     )

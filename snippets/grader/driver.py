@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+import contextlib
 from dataclasses import dataclass
 import itertools
 import os
 from pathlib import Path
+import random
 import re
 import selectors
 import signal
@@ -25,8 +27,10 @@ from typing import Any
 
 import psutil
 
+from snippets.grader.cage import CLEAN_ENVIRONMENT, MEMORY, Cage, full, limit_resources
+from snippets.grader.faults import Fault
 from snippets.grader.history import Event, History
-from snippets.grader.process import DEFAULT_TRANSPORT, TRANSPORTS, Process, child_environment, family, marked
+from snippets.grader.process import DEFAULT_TRANSPORT, TRANSPORTS, Process, child_environment, family, marked, memory
 from snippets.grader.proxy import Link
 
 GREET_AGAIN = 0.5  # seconds
@@ -36,6 +40,7 @@ MAX_DRAINING = 60.0  # seconds a link may take before waiting goes on without it
 STUCK = 1.0  # seconds without progress after which what a link holds is the doing of its receiver, not ours
 MAX_RECORDED = 1 << 20  # bytes on links that are kept in the history
 TURN = 0.005  # seconds; how often pipes, exits and listeners are looked at, for they cannot be waited for
+LOOK = 0.1  # seconds; how often the use of memory and files is looked at
 MAX_OUTPUT = 8 << 20  # characters of one program's output that are kept
 NONCE = re.compile("#[0-9a-f]{8}")
 NONCE_SIZE = 9
@@ -49,6 +54,7 @@ PROMPTS = (  # what a row without an end asks for, by the first pattern that it 
     ("port", r"port"),
     ("host", r"host|address|indirizzo|\bip\b"),
 )
+PORTS = (10_000, 32_000)
 CTRL_C = "Ctrl-C"
 END_OF_INPUT = "end of input"
 
@@ -83,6 +89,7 @@ class Commands:
     program: Sequence[str] = ()  # what `client` begins with: the program without arguments
     cwd: Path | None = None
     env: dict[str, str] | None = None
+    cage: Cage | None = None
 
 
 class Participant:
@@ -97,8 +104,10 @@ class Participant:
         self.shown_size = 0
         self.exit: tuple[int | None, int | None] | None = None
         self.output_ended = False
+        self.given_name = ""
         self.introduced = False  # its name was typed after its start
         self.gone = False  # it was told to leave, or killed
+        self.stopped = ""  # why the grader itself has ended it
         self._tail = ""
 
     @property
@@ -138,7 +147,8 @@ class Chat:
         self.carried = 0  # bytes through all links
         self._transport = TRANSPORTS[transport]
         self._run = os.urandom(8).hex()
-        self._selector = selectors.DefaultSelector()
+        self._next_look = 0.0
+        self._selector = selectors.SelectSelector()  # epoll(7) rounds its time-outs up to a millisecond
 
     def __enter__(self) -> Chat:
         return self
@@ -150,17 +160,21 @@ class Chat:
 
     def redirected(self, port: int) -> Commands:
         """The commands of programs that insist on a port, insisting on this one. Raises CannotRun if that is not known."""
-        if self.redirect is None:
-            raise CannotRun("the programs insist on their port")
-        return self.redirect(self.commands, port)
+        changed = self.redirect(self.commands, port) if self.redirect else self.commands
+        if changed.port != port:
+            raise CannotRun("the programs insist on their port, and where it comes from is not known")
+        return changed
 
     def start(self, name: str, argv: Sequence[str], port: int | None = None, cwd: Path | None = None) -> Participant:
         """Start a program. A name that was there before gets a number. Raises CannotRun if there is no such program."""
         numbered = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
         label = next(each for each in numbered if each not in self.participants)
-        env = child_environment(self._run, self.commands.env)
+        cwd = cwd or self.commands.cwd or Path.cwd()
+        cage = self.commands.cage
+        env = child_environment(self._run, self.commands.env, CLEAN_ENVIRONMENT if cage else os.environ)
         try:
-            process = self._transport(argv, cwd or self.commands.cwd, env)
+            words = cage.around(argv, self.commands.folder, cwd) if cage else argv
+            process = self._transport(words, cwd, env, cage.prepare if cage else limit_resources)
         except Exception as error:  # pexpect has exceptions of its own, none of which should be shown raw
             raise CannotRun(f"cannot start {argv[0]}: {first_line(error)}") from None
         participant = Participant(label, process, port or self.port)
@@ -199,14 +213,21 @@ class Chat:
         return again
 
     def _enter(self, client: Participant, name: str, own: int, dialled: Sequence[int]) -> None:
-        if self.commands.names == "typed" and self.commands.told != "all":
+        client.given_name = name
+        everybody_runs = any(who.introduced for who in self.participants.values())
+        if self.commands.names == "typed" and (self.commands.told != "all" or everybody_runs):
             self.type(client, name)
+            client.introduced = True
         elif self.commands.names == "prompts":
             self._answer_prompts(client, {"name": name, "port": str(own), "host": self.host}, dialled)
 
     def _answer_prompts(self, who: Participant, answers: dict[str, str], dialled: Sequence[int]) -> None:
         """Answer what a program asks for, until it asks for nothing more; an empty answer ends a list of peers."""
         told = [f"{self.host}:{port}" for port in dialled]
+        left = [
+            *answers,
+            *["peer"] * (len(told) + 1),
+        ]  # how often each may be asked for: a prompt of the chat may look alike
         answered = 0
 
         def asked_for() -> str | None:
@@ -214,17 +235,20 @@ class Chat:
             return next((kind for kind, pattern in PROMPTS if re.search(pattern, last, re.IGNORECASE)), None)
 
         while self.wait_until(lambda: asked_for() is not None or not who.alive, ASKING) and who.alive:
-            kind = asked_for()
+            kind = str(asked_for())
+            if kind not in left:
+                return
+            left.remove(kind)
             answered = len(self.history.screen(who.name))
-            self.type(who, (told.pop(0) if told else "") if kind == "peer" else answers[str(kind)])
+            self.type(who, (told.pop(0) if told else "") if kind == "peer" else answers[kind])
 
-    def introduce(self) -> None:
-        """Where peers are told of each other at launch: type the names, now that all of them run."""
+    def introduce(self, only: Participant | None = None) -> None:
+        """Where peers are told of each other at launch: type the names, now that all of them run (or only one name)."""
         if self.commands.names == "typed" and self.commands.told == "all":
-            for who in self.participants.values():
+            for who in [only] if only else list(self.participants.values()):
                 if not who.introduced:
                     who.introduced = True
-                    self.type(who, who.name)
+                    self.type(who, who.given_name)
 
     def _own_port_and_targets(self) -> tuple[int, list[int]]:
         """Where the next one listens, and whom it is told of: the server, or other peers."""
@@ -235,12 +259,15 @@ class Chat:
             self._ports.append(self.port if not self._ports else free_port(self.host))
         own = self._ports[place]
         if self.commands.told == "all":
-            return own, [port for port in self._ports if port != own]
+            gone = {who.port for who in self.participants.values() if who.gone}
+            return own, [port for port in self._ports if port not in {own, *gone}]
         peers = [who.port for who in self.participants.values() if who.alive and not who.gone]
         return own, peers[:1] if self.commands.told == "first" else peers
 
     def _new_link(self, name: str, target: int, small: bool) -> Link:
-        link = Link(f"{name} > {target}", (self.host, target), record=self._record_bytes, small=small)
+        link = Link(
+            f"{name} > {target}", (self.host, target), record=self._record_bytes, small=small, note=self._record_fault
+        )
         self.links.append(link)
         return link
 
@@ -248,6 +275,9 @@ class Chat:
         if self.carried < MAX_RECORDED:
             self.history.add("bytes", link, direction=direction, data=data.decode("latin-1"))
         self.carried += len(data)
+
+    def _record_fault(self, link: str, forward: Fault, backward: Fault) -> None:
+        self.history.add("fault", link, forward=type(forward).__name__, backward=type(backward).__name__)
 
     def _filled_in(self, argv: Sequence[str], name: str, port: int, dialled: Sequence[int] = ()) -> list[str]:
         own = port if self.commands.mesh or not dialled else dialled[0]
@@ -258,7 +288,8 @@ class Chat:
                 glue = self.commands.separator
                 words += [glue.join(told)] if glue and told else [part for each in told for part in each.split()]
             else:
-                words.append(word.format(host=self.host, port=own, name=name))
+                known = {"host": self.host, "port": str(own), "name": name}
+                words.append(re.sub(r"\{(host|port|name)\}", lambda found: known[found[1]], word))  # noqa: B023 - at once
         return words
 
     # -- acting --------------------------------------------------------------------------------------------------------
@@ -438,15 +469,34 @@ class Chat:
             if not sum(link.turn() for link in self.links):
                 break
             moved = True
+        self._look_at_resources()
         for who in self.participants.values():
             who.process.flush()
             self._read(who)
             if who.exit is None and (ended := who.process.exit()) is not None:
-                who.exit = ended
+                who.exit = through_walls(*ended) if self.commands.cage else ended
                 while self._read(who) and who.shown_size < MAX_OUTPUT:
                     pass  # its last words
                 self.history.add("exited", who.name, status=ended[0], signal=ended[1])
         return moved
+
+    def _look_at_resources(self) -> None:
+        """End whom memory, or files in its copy of the submission, run away with: limits of the system are a process's."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK
+        alive = [who for who in self.participants.values() if who.alive]
+        sizes = {who.name: memory(who.process.pid, self.commands.cage is not None) for who in alive}
+        if sum(sizes.values()) > MEMORY:
+            self._stop(max(alive, key=lambda who: sizes[who.name]), f"used more than {MEMORY >> 20} MB of memory")
+        if self.commands.cage and self.commands.folder and full(self.commands.folder.parent):
+            for who in alive:
+                self._stop(who, "filled the space for files")
+
+    def _stop(self, who: Participant, why: str) -> None:
+        who.stopped = why
+        self.history.add("stopped", who.name, why=why)
+        who.process.kill()
 
     def _read(self, who: Participant) -> bool:
         """Take what a program has printed. Returns whether there was something."""
@@ -476,7 +526,8 @@ class Chat:
             self._stop_watching(who)
             who.process.kill()
         for stray in marked(self._run):
-            stray.kill()
+            with contextlib.suppress(psutil.Error):
+                stray.kill()
         for who in self.participants.values():
             who.process.free()
         self._selector.close()
@@ -488,9 +539,17 @@ def new_nonce() -> str:
 
 
 def free_port(host: str) -> int:
-    """A port on which nobody listens now. (Somebody may take it before we do: then the server's start says so.)"""
-    with socket.create_server((host, 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port that nobody uses now, and that the system gives to nobody who only dials (RFC 6335: those begin at 49152).
+
+    (Linux begins at 32768. Somebody may take the port before the program does: then the program's start says so.)
+    """
+    while True:
+        port = random.randrange(*PORTS)
+        try:
+            with socket.create_server((host, port)):
+                return port
+        except OSError:
+            continue
 
 
 def tcp_connections(who: Participant) -> list[Any]:
@@ -506,6 +565,11 @@ def tcp_connections(who: Participant) -> list[Any]:
 def listening_ports(who: Participant) -> set[int]:
     """The TCP ports on which a participant's processes listen."""
     return {each.laddr.port for each in tcp_connections(who) if each.status == psutil.CONN_LISTEN}
+
+
+def through_walls(status: int | None, number: int | None) -> tuple[int | None, int | None]:
+    """How a program ended whose status came through bubblewrap, which adds 128 to a signal, as shells do."""
+    return (None, status - 128) if status is not None and status > 128 else (status, number)
 
 
 def first_line(error: BaseException) -> str:

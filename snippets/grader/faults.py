@@ -20,6 +20,14 @@ class Fault:
         """How many of the `held` bytes leave now, `idle` seconds after the sender's last byte; 0: none yet."""
         return len(held)
 
+    def sent(self, size: int) -> None:
+        """So many bytes have left."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the end of the stream comes now, whatever the sender still says."""
+        return False
+
     def passes_end(self) -> bool:
         """Whether the sender's end of stream is handed on after the last byte."""
         return True
@@ -107,12 +115,17 @@ class EndAfter(Fault):
     """The first `size` bytes arrive and then the end of the stream, wherever in a message that is."""
 
     def __init__(self, size: int) -> None:
-        self.left = size
+        self._left = size
 
     def cut(self, held: bytes | bytearray, idle: float) -> int:
-        allowed = min(len(held), self.left)
-        self.left -= allowed
-        return allowed
+        return min(len(held), self._left)
+
+    def sent(self, size: int) -> None:
+        self._left -= size
+
+    @property
+    def over(self) -> bool:
+        return self._left <= 0
 
 
 class Both(Fault):
@@ -125,6 +138,14 @@ class Both(Fault):
 
     def cut(self, held: bytes | bytearray, idle: float) -> int:
         return min((fault.cut(held, idle) for fault in self._faults), key=abs)
+
+    def sent(self, size: int) -> None:
+        for fault in self._faults:
+            fault.sent(size)
+
+    @property
+    def over(self) -> bool:
+        return any(fault.over for fault in self._faults)
 
     def passes_end(self) -> bool:
         return all(fault.passes_end() for fault in self._faults)

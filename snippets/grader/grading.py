@@ -108,14 +108,14 @@ class Attempts:
 
     @property
     def verdict(self) -> str:
-        """PASS at once, FAIL if at least two of three fail, else INCONCLUSIVE."""
+        """PASS if it never failed and passed once, FAIL if at least two of three fail, else INCONCLUSIVE."""
         if self.verdicts.count(FAIL) >= 2:
             return FAIL
-        return PASS if self.verdicts == [PASS] else INCONCLUSIVE
+        return PASS if PASS in self.verdicts and FAIL not in self.verdicts else INCONCLUSIVE
 
     def _stands(self) -> bool:
         enough = len(self.verdicts) >= ATTEMPTS or self.verdicts.count(FAIL) >= 2
-        return self.verdicts[:1] == [PASS] or enough or self.verdicts.count(INCONCLUSIVE) >= 2
+        return self.verdict == PASS or enough or self.verdicts.count(INCONCLUSIVE) >= 2
 
 
 def judge(the_check: Check, stage: Any, points: float) -> tuple[Outcome, Facts]:
@@ -140,8 +140,16 @@ def judge(the_check: Check, stage: Any, points: float) -> tuple[Outcome, Facts]:
     return outcome, {**attempts.facts, "signs": attempts.failure.signs if attempts.failure else []}
 
 
-def skipped(the_check: Check, because: Sequence[str], points: float) -> Outcome:
-    """The outcome of a check that needs others that did not pass."""
-    outcome = Outcome(the_check.id, SKIPPED, 0, points, the_check.sentence, the_check.group)
+def skipped(the_check: Check, because: Sequence[str], points: float, judged: bool = True) -> Outcome:
+    """The outcome of a check that needs others that did not pass; inconclusive if those could not be judged either."""
+    verdict = SKIPPED if judged else INCONCLUSIVE
+    outcome = Outcome(the_check.id, verdict, 0, points, the_check.sentence, the_check.group)
     outcome.seen = [f"needs {', '.join(because)}, which did not pass"]
+    return outcome
+
+
+def not_observed(the_check: Check, reason: str, points: float) -> Outcome:
+    """The outcome of a check that could not be run to its end."""
+    outcome = Outcome(the_check.id, INCONCLUSIVE, 0, points, the_check.sentence, the_check.group)
+    outcome.seen = [reason]
     return outcome

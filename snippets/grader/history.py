@@ -5,8 +5,11 @@ An event has a time (seconds since the run began), a kind, somebody it concerns,
     started   argv, pid            a program was started
     typed     text, nonce          a line was given to its standard input; the nonce is a word that occurs in no other
     shown     text                 something appeared on its screen, cut anywhere
+    bytes     direction, data      bytes went through a link of ours, forward or backward; data is in Latin-1
+    fault     forward, backward    a link of ours began to do this to what goes through it
     end       -                    the end of its input
     signal    signal               it was sent a signal
+    stopped   why                  the grader ended it, for it used too much of something
     exited    status, signal       it has ended; one of the two is None
 """
 

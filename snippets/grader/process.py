@@ -5,10 +5,12 @@ Bytes that the child does not take yet wait in a buffer, and what it prints is f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+import ctypes
 import os
 from pathlib import Path
 import signal
+import sys
 from typing import Any
 
 import pexpect
@@ -20,11 +22,13 @@ READ_SIZE = 65536
 MARK = "SNIPPETS_GRADER_RUN"  # set in the environment of every child, to find those that daemonise
 CTRL_D = "\x04"
 
+Prepare = Callable[[], None]  # what is done in a child before its program starts, on POSIX
 
-def child_environment(run: str, extra: dict[str, str] | None = None) -> dict[str, str]:
+
+def child_environment(run: str, extra: dict[str, str] | None, base: Mapping[str, str]) -> dict[str, str]:
     """The environment of a child: output at once, in UTF-8, without colours; `run` marks those who belong together."""
     asked = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "TERM": "dumb", "NO_COLOR": "1", MARK: run}
-    return {**os.environ, **asked, **(extra or {})}
+    return {**base, **asked, **(extra or {})}
 
 
 class Process:
@@ -94,7 +98,7 @@ class Process:
 
     def kill(self) -> None:
         """End the child with all its descendants, now."""
-        for each in family(self.pid):
+        for each in family(self.pid) if self.exit() is None else ():
             try:
                 each.kill()
             except psutil.Error:
@@ -113,7 +117,7 @@ class Process:
 class PtyProcess(Process):
     """A child on a pseudo-terminal of its own: what it does is what a user at a terminal sees. Lines end at 4,095."""
 
-    def __init__(self, argv: Sequence[str], cwd: Path | None, env: dict[str, str]) -> None:
+    def __init__(self, argv: Sequence[str], cwd: Path | None, env: dict[str, str], prepare: Prepare) -> None:
         child: Any = pexpect.spawn(
             argv[0],
             list(argv[1:]),
@@ -124,7 +128,7 @@ class PtyProcess(Process):
             maxread=READ_SIZE,
             encoding="utf-8",
             codec_errors="replace",
-            preexec_fn=reset_interrupts,
+            preexec_fn=lambda: prepare_child(prepare),
         )
         child.ptyproc.delayafterclose = child.ptyproc.delayafterterminate = 0  # 0.1 s a child otherwise
         super().__init__(child, child.pid, child.child_fd, child.child_fd)
@@ -133,6 +137,7 @@ class PtyProcess(Process):
         self.write(CTRL_D)
 
     def exit(self) -> tuple[int | None, int | None] | None:
+        self._child.flag_eof = False  # else pexpect takes the end of output for the end, and waits for it
         if self._child.isalive():
             return None
         return self._child.exitstatus, self._child.signalstatus
@@ -148,14 +153,14 @@ class PipeProcess(Process):
 
     _read_timeout = 1.0  # with 0 PopenSpawn does not look; it never waits for more than is in its queue
 
-    def __init__(self, argv: Sequence[str], cwd: Path | None, env: dict[str, str]) -> None:
+    def __init__(self, argv: Sequence[str], cwd: Path | None, env: dict[str, str], prepare: Prepare) -> None:
         child: Any = PopenSpawn(
             list(argv),
             cwd=cwd,
             env=env,
             encoding="utf-8",
             codec_errors="replace",
-            preexec_fn=lead_a_session if POSIX else None,
+            preexec_fn=(lambda: prepare_child(prepare, new_session=True)) if POSIX else None,
         )
         child._read_queue.maxsize = 1_000  # of up to 1,024 bytes: endless output must wait, not fill our memory
         super().__init__(child, child.pid, child.proc.stdin.fileno(), None)
@@ -185,8 +190,8 @@ class PipeProcess(Process):
 class RawPtyProcess(PtyProcess):
     """A child on a pseudo-terminal without line editing: lines of any length, but Ctrl-D is only a character."""
 
-    def __init__(self, argv: Sequence[str], cwd: Path | None, env: dict[str, str]) -> None:
-        super().__init__(argv, cwd, env)
+    def __init__(self, argv: Sequence[str], cwd: Path | None, env: dict[str, str], prepare: Prepare) -> None:
+        super().__init__(argv, cwd, env, prepare)
         import termios  # there is none on Windows
 
         attributes = termios.tcgetattr(self._input)
@@ -200,16 +205,16 @@ LONG_LINES = "raw" if POSIX else "pipe"
 DEFAULT_TRANSPORT = "pty" if POSIX else "pipe"
 
 
-def reset_interrupts() -> None:
-    """A shell starts background jobs with SIGINT ignored, and children inherit that: undo it."""
+def prepare_child(prepare: Prepare, new_session: bool = False) -> None:
+    """In the child: what comes before the program. pexpect makes a session for a child on a pseudo-terminal only.
+
+    A shell starts background jobs with SIGINT ignored, and children inherit that: undo it.
+    """
+    if new_session:
+        os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-
-
-def lead_a_session() -> None:
-    """What pexpect does for a child on a pseudo-terminal, for one on pipes."""
-    os.setsid()
-    reset_interrupts()
+    prepare()
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -219,6 +224,17 @@ def family(pid: int) -> list[psutil.Process]:
         return [process, *process.children(recursive=True)]
     except psutil.Error:
         return []
+
+
+def memory(pid: int, with_children: bool) -> int:
+    """Resident bytes of a process. (To look for its children takes long where there are many processes.)"""
+    total = 0
+    try:
+        for each in family(pid) if with_children else [psutil.Process(pid)]:
+            total += each.memory_info().rss
+    except psutil.Error:
+        pass  # one has ended meanwhile; there will be another look
+    return total
 
 
 def marked(run: str) -> list[psutil.Process]:
@@ -231,3 +247,31 @@ def marked(run: str) -> list[psutil.Process]:
         except (psutil.Error, OSError):
             pass  # not ours, or gone
     return found
+
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2), Linux
+
+
+def end_with_parent() -> None:
+    """Have the system interrupt this process when its parent ends, whatever the reason. (Linux; elsewhere nothing.)"""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of all descendants whose own parent ends, daemons included. (Linux; elsewhere nothing.)"""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_descendants() -> None:
+    """End all that this process, or what it has started, has left running; for a process that has nothing else to do."""
+    for each in family(os.getpid())[1:]:
+        try:
+            each.kill()
+            each.wait(1)
+        except psutil.Error:
+            pass  # it has ended meanwhile
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value)

@@ -13,7 +13,7 @@ import socket
 import struct
 import time
 
-from snippets.grader.faults import EndAfter, Fault
+from snippets.grader.faults import Fault
 from snippets.grader.sockets import unread_by_receiver
 
 READ_SIZE = 65536
@@ -81,8 +81,9 @@ class Flow:
                 return False
             self._record(bytes(self._held[:sent]))
             self.carried += sent
+            self.fault.sent(sent)
             del self._held[:sent]
-        if isinstance(self.fault, EndAfter) and self.fault.left <= 0:
+        if self.fault.over:
             self._pass_end(True)
         return sent > 0
 
@@ -107,6 +108,7 @@ class Link:
         backward: Fault | None = None,
         record: Callable[[str, str, bytes], None] | None = None,
         small: bool = False,
+        note: Callable[[str, Fault, Fault], None] | None = None,
     ) -> None:
         self.name = name
         self.target = target
@@ -116,6 +118,7 @@ class Link:
         self.outgoing_ports: list[int] = []  # the ports the target sees
         self._record = record or (lambda *_: None)
         self._small = small
+        self._note = note or (lambda *_: None)
         self._listener = socket.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET)
         if small:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
@@ -138,6 +141,7 @@ class Link:
     def set_faults(self, forward: Fault | None = None, backward: Fault | None = None) -> None:
         """Change the faults, for connections there are and those to come."""
         self.forward, self.backward = forward or Fault(), backward or Fault()
+        self._note(self.name, self.forward, self.backward)
         for there, back in self.connections:
             there.fault, back.fault = self.forward, self.backward
 

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 import multiprocessing
 import os
 from pathlib import Path
+import shlex
 import signal
 import sys
-import tempfile
 import time
 
 from snippets.grader import checks as _checks
+from snippets.grader.cage import Cage
 from snippets.grader.conventions import BadDeclaration, read_toml
 from snippets.grader.diagnosis import Symptoms, diagnose
 from snippets.grader.discovery import ROOT, Submission
 from snippets.grader.driver import CannotRun, Chat, Commands
-from snippets.grader.grading import CHECKS, FAIL, INCONCLUSIVE, PASS, Check, Facts, Outcome, judge, skipped
+from snippets.grader.grading import (
+    CHECKS,
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    Check,
+    Facts,
+    Outcome,
+    judge,
+    not_observed,
+    skipped,
+)
+from snippets.grader.process import adopt_orphans, end_descendants, end_with_parent
+from snippets.grader.relocation import can_be_moved
 from snippets.grader.stage import PEOPLE, Stage
 
 assert _checks  # importing it fills CHECKS
@@ -70,9 +84,9 @@ def read_points(path: Path) -> dict[str, float]:
     return table
 
 
-def measure_pace() -> dict[str, float]:
+def measure_pace(cage: Cage | None = None) -> dict[str, float]:
     """Seconds the reference needs here and now: `start` for three to come in and hear each other, `line` for a line."""
-    commands = Commands([*REFERENCE, "server", "{port}"], [*REFERENCE, "client", "{host}:{port}"], cwd=ROOT)
+    commands = Commands([*REFERENCE, "server", "{port}"], [*REFERENCE, "client", "{host}:{port}"], cwd=ROOT, cage=cage)
     try:
         with Chat(commands, timeout=30) as chat:
             began = time.monotonic()
@@ -83,7 +97,8 @@ def measure_pace() -> dict[str, float]:
             started = time.monotonic()
             for who in people:
                 line = chat.say(who, "how long does this take?")
-                chat.wait_until(lambda: chat.all_see(people, [line]))  # noqa: B023 - called at once
+                if not chat.wait_until(lambda: chat.all_see(people, [line])):  # noqa: B023 - called at once
+                    return {}
             return {"start": started - began, "line": (time.monotonic() - started) / len(people)}
     except CannotRun:
         return {}
@@ -94,61 +109,78 @@ def grade(
 ) -> list[Outcome]:
     """Run the chosen checks, those that do not need each other in parallel; outcomes in the rubric's order."""
     selection = chosen(settings)
-    pace = measure_pace()
-    jobs = settings.jobs
+    pace = measure_pace(submission.commands.cage)
+    jobs = settings.jobs if can_be_moved(submission.commands) else 1
     outcomes: dict[str, Outcome] = {}
     facts: Facts = {}
     waiting = list(selection)
     running: dict[Future[tuple[Outcome, Facts]], Check] = {}
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=prepare_worker) as pool:
-        try:
-            while waiting or running:
-                for check in list(waiting):
-                    bad = [need for need in check.needs if need in outcomes and outcomes[need].verdict != PASS]
-                    if bad:
-                        outcomes[check.id] = skipped(check, bad, points_of(check, settings))
-                        progress(outcomes[check.id])
-                    elif len(running) < jobs and all(need in outcomes for need in check.needs):
-                        stage = Stage(submission, pace, settings.seed, dict(facts), settings.histories, check.id)
-                        running[pool.submit(run_one, check.id, stage, points_of(check, settings))] = check
-                    else:
-                        continue
-                    waiting.remove(check)
-                done, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), None)
-                for future in done:
-                    check = running.pop(future)
+    pool, broken = new_pool(jobs), False
+    try:
+        while waiting or running:
+            if broken and not running:
+                pool, broken = new_pool(jobs), False  # one that lost a process takes no more work
+            for check in list(waiting):
+                bad = [need for need in check.needs if need in outcomes and outcomes[need].verdict != PASS]
+                if bad:
+                    judged = any(outcomes[need].verdict != INCONCLUSIVE for need in bad)
+                    outcomes[check.id] = skipped(check, bad, points_of(check, settings), judged)
+                    progress(outcomes[check.id])
+                elif not broken and len(running) < jobs and all(need in outcomes for need in check.needs):
+                    stage = Stage(submission, pace, settings.seed, dict(facts), settings.histories, check.id)
+                    running[pool.submit(run_one, check.id, stage, points_of(check, settings))] = check
+                else:
+                    continue
+                waiting.remove(check)
+            done, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), None)
+            for future in done:
+                check = running.pop(future)
+                try:
                     outcomes[check.id], learned = future.result()
                     facts |= learned
-                    progress(outcomes[check.id])
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+                except BrokenExecutor:
+                    broken = True
+                    reason = "the process that drove the submission was killed, perhaps by the submission"
+                    outcomes[check.id] = not_observed(check, reason, points_of(check, settings))
+                progress(outcomes[check.id])
+    finally:
+        pool.shutdown(cancel_futures=True)
     return [outcomes[check.id] for check in selection]
 
 
+def new_pool(jobs: int) -> ProcessPoolExecutor:
+    """Processes without threads: only such ones may fork pseudo-terminals."""
+    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=prepare_worker)
+
+
 def prepare_worker() -> None:
-    """Ctrl-C reaches the parent and the workers alike; a worker then ends its chat's processes, quietly."""
+    """Ctrl-C reaches the parent and the workers alike; a worker then ends its chat's processes, quietly.
+
+    It ends with its parent, too, and what the submission's programs leave behind becomes its child.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    end_with_parent()
+    adopt_orphans()
     sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the worker lives
 
 
 def run_one(id: str, stage: Stage, points: float) -> tuple[Outcome, Facts]:
-    """Run one check and diagnose its failure. (In a process of its own: forking ptys and threads do not go together.)"""
-    outcome, facts = judge(CHECKS[id], stage, points)
+    """Run one check and diagnose its failure."""
+    try:
+        outcome, facts = judge(CHECKS[id], stage, points)
+    except Exception as error:  # of the grader: a bug, or no room for a copy
+        return not_observed(CHECKS[id], f"the grader failed: {type(error).__name__}: {error}", points), {}
+    finally:
+        end_descendants()
     signs = tuple(facts.pop("signs"))
     if outcome.verdict == FAIL:
-        seen = "\n".join(outcome.seen)
-        symptoms = Symptoms(id, seen, signs, stage.screens, stage.submission.sources, stage.mesh)
+        symptoms = Symptoms(id, signs, stage.screens, stage.submission.sources, stage.mesh)
         outcome.misconception, outcome.where = diagnose(symptoms, outcome.misconception)
     if outcome.verdict in (FAIL, INCONCLUSIVE):
-        outcome.repeat = f"python -m snippets.grader {stage.submission.path} --only {id} --seed {stage.seed}"
+        what = shlex.quote(str(stage.submission.path))
+        outcome.repeat = f"poetry run python -m snippets.grader {what} --only {id} --seed {stage.seed}"
     return outcome, facts
 
 
 def points_of(check: Check, settings: Settings) -> float:
     return settings.points.get(check.id, check.points)
-
-
-def workspace() -> tempfile.TemporaryDirectory[str]:
-    """A folder for copies of a submission, gone at the end."""
-    return tempfile.TemporaryDirectory(prefix="grader-", ignore_cleanup_errors=True)

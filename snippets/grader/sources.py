@@ -10,6 +10,7 @@ from pathlib import Path
 import re
 import sys
 
+MAX_SOURCE = 1 << 20  # bytes of a file that are looked at
 SKIPPED_FOLDERS = {"venv", "node_modules", "__pycache__", "tests", "test", "build", "dist", "site-packages"}
 WINDOWS = {"tkinter", "PyQt5", "PyQt6", "PySide6", "pygame", "wx", "kivy", "turtle"}
 LEAVE_WORDS = (
@@ -60,10 +61,24 @@ class Program:
 
 
 def read(path: Path) -> str:
+    """The text of a plain file, as far as MAX_SOURCE; empty if it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            return file.read(MAX_SOURCE).decode("utf-8-sig", errors="replace")
     except OSError:
         return ""
+
+
+def parsed(program: Program) -> ast.Module | str:
+    """The syntax tree of a Python program, or why there is none. (From its bytes, for they may say how to decode them.)"""
+    try:
+        return ast.parse(program.path.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        return f"{getattr(error, 'msg', error)} (line {getattr(error, 'lineno', '?')})"
+    except (RecursionError, MemoryError):
+        return "it is nested too deeply"
 
 
 def program_at(path: Path, root: Path) -> Program | None:
@@ -93,10 +108,9 @@ def can_be_run(program: Program) -> bool:
     """Whether a Python file does anything when it is run, rather than only defining things."""
     if program.path.suffix != ".py":
         return True
-    try:
-        body = ast.parse(program.source).body
-    except (SyntaxError, ValueError):
-        return True  # running it will say what is wrong
+    tree = parsed(program)
+    if isinstance(tree, str):
+        return True  # `obstacle` will say what is wrong
     passive = (
         ast.Import,
         ast.ImportFrom,
@@ -106,7 +120,7 @@ def can_be_run(program: Program) -> bool:
         ast.Assign,
         ast.AnnAssign,
     )
-    active = [node for node in body if not isinstance(node, passive)]
+    active = [node for node in tree.body if not isinstance(node, passive)]
     return any(not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in active)
 
 
@@ -162,11 +176,9 @@ def obstacle(program: Program) -> str | None:
         return f"{program.path.name} is empty"
     if program.path.suffix != ".py":
         return None
-    try:
-        tree = ast.parse(program.source)
-    except (SyntaxError, ValueError) as error:
-        where = f"line {getattr(error, 'lineno', '?')}"
-        return f"{program.path.name} does not compile: {getattr(error, 'msg', error)} ({where})"
+    tree = parsed(program)
+    if isinstance(tree, str):
+        return f"{program.path.name} does not compile: {tree}"
     imported = {
         alias.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
     }
@@ -183,6 +195,7 @@ def obstacle_shown(screen: str) -> str | None:
         (r"(SyntaxError|IndentationError|TabError): (.*)", "it does not compile: {0}: {1}"),
         (r"no display name|cannot connect to X|could not connect to display", "it opens a window"),
         (r"[Cc]an(?:no|')t assign requested address", "it binds an address that is not of this machine"),
+        (r"bwrap: .*Resource temporarily unavailable", "it uses up all processes and threads that it may have"),
         (r"(\S+): command not found|not found: (\S+)", "it needs a program that is not installed"),
     ):
         match = re.search(pattern, screen)
@@ -194,6 +207,6 @@ def obstacle_shown(screen: str) -> str | None:
 def foreign_address(source: str) -> str | None:
     """An address of somebody's own network that the source names."""
     for address in re.findall(r"""["'](\d+\.\d+\.\d+\.\d+)["']""", source):
-        if not address.startswith(("127.", "0.0.0.0", "255.")):
+        if address.startswith(("10.", "172.", "192.168.", "169.254.")):
             return str(address)
     return None

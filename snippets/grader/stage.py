@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 from dataclasses import dataclass, field
+import itertools
 from pathlib import Path
 import tempfile
 import time
@@ -12,7 +13,7 @@ import time
 import psutil
 
 from snippets.grader.discovery import Submission
-from snippets.grader.driver import SERVER, CannotRun, Chat, Participant, free_port
+from snippets.grader.driver import ASKING, SERVER, CannotRun, Chat, Participant, free_port
 from snippets.grader.grading import CannotObserve, Facts, Fails
 from snippets.grader.history import Event, plain
 from snippets.grader.matrix import CORRUPTED, DUPLICATED, LOST, REORDERED, Cell, delivery_matrix, failures
@@ -21,8 +22,11 @@ from snippets.grader.relocation import copied
 
 PEOPLE = ("jing yang", "mobius", "YJ")
 TIMES_REFERENCE = 20  # a wait is given up after so many times what the reference needs for the same...
+TIMES_OWN = 5  # ...or to start, so many times what it needed itself when it was tried out...
 FLOOR = 2.0  # ...but not before so many seconds
 WRONG = (LOST, DUPLICATED, REORDERED, CORRUPTED)
+QUIET = 0.05  # seconds after which a screen has shown all that belongs to a line
+LOOKS, LOOK = 4, 0.25  # how often, and for how many seconds each, somebody must be busy to be called spinning
 LINE = 80  # characters of a line that are quoted
 
 
@@ -36,6 +40,7 @@ class Stage:
     facts: Facts = field(default_factory=dict)
     histories: Path | None = None
     check: str = ""
+    chats: int = 0
     screens: str = ""  # all screens of the last chat
 
     @property
@@ -45,13 +50,14 @@ class Stage:
 
     def patience(self, step: str = "line") -> float:
         """Seconds after which waiting for a step is given up."""
-        return max(FLOOR, TIMES_REFERENCE * self.pace.get(step, 0.0))
+        own = TIMES_OWN * self.submission.start if step == "start" else 0.0
+        return max(FLOOR, TIMES_REFERENCE * self.pace.get(step, 0.0), own)
 
     def waited(self, step: str = "line") -> str:
         """How long that was, in words."""
-        reference = self.pace.get(step)
-        compared = f"; the reference needs {reference:.2g} s" if reference else ""
-        return f"waited {self.patience(step):.1f} s{compared}"
+        reference, patience = self.pace.get(step), self.patience(step)
+        compared = f", {patience / reference:,.0f} times what the reference needs" if reference else ""
+        return f"waited {patience:.1f} s{compared}"
 
     @contextlib.contextmanager
     def empty_chat(self, transport: str = DEFAULT_TRANSPORT) -> Iterator[Chat]:
@@ -70,7 +76,8 @@ class Stage:
                 finally:
                     self.screens = "\n".join(chat.history.screen(who) for who in chat.participants)
                     if self.histories:
-                        chat.history.save(self.histories / f"{self.check}.jsonl")
+                        self.chats += 1
+                        chat.history.save(self.histories / f"{self.check}-{self.chats}.jsonl")
 
     @contextlib.contextmanager
     def chat(
@@ -88,8 +95,8 @@ class Stage:
         through = set(proxied)
         with self.empty_chat(transport) as chat:
             self.come_in(chat, people, through, small_buffers)
-            unheard = chat.greet(self.people(chat), self.patience("start"))
-            if unheard and (talking or len(self.people(chat)) < len(people)):
+            unheard = chat.greet(chat.others(), self.patience("start"))
+            if unheard and (talking or len(chat.others()) < len(people)):
                 raise CannotObserve(f"the scene could not be set: {unheard[0]}")
             around = chat.dials_around()
             if through and (around or not all(link.used for link in chat.links)):
@@ -114,7 +121,13 @@ class Stage:
         chat.introduce()
 
     def wait_to_listen(self, chat: Chat, who: Participant) -> None:
-        chat.wait_until(lambda: chat.listens(who) or not who.alive, self.patience("start"))
+
+        def settled() -> bool:
+            return chat.listens(who) or not who.alive
+
+        if not chat.wait_until(settled, ASKING) and self.mesh:
+            chat.introduce(who)  # some listen only when they know their name
+        chat.wait_until(settled, self.patience("start"))
         if not who.alive:
             raise Fails(f"{who.name} ended: {last_words(chat, who)}", signs=["ended"])
         if not chat.listens(who):
@@ -132,10 +145,6 @@ class Stage:
             ended = "" if newcomer.alive else f"{newcomer.name} {how_it_ended(newcomer)}"
             shown = f"{newcomer.name} sees: {last_words(chat, newcomer)}"
             raise Fails(ended, *unheard[:3], shown, self.waited("start"), *tracebacks(chat), signs=["shut"])
-
-    def people(self, chat: Chat) -> list[Participant]:
-        """Everybody who takes part and is present."""
-        return chat.others()
 
     def server(self, chat: Chat) -> Participant:
         """The server; in a mesh the first peer."""
@@ -160,33 +169,40 @@ class Stage:
         if bad or dead:
             raise Fails(*dead, *summary(bad), self.waited(), *tracebacks(chat), signs=[cell.outcome for cell in bad])
 
-    def everybody_is_well(self, chat: Chat, people: Iterable[Participant]) -> None:
-        """Raise Fails if somebody has ended."""
+    def everybody_is_well(self, chat: Chat, people: Iterable[Participant], calm: bool = True) -> None:
+        """Raise Fails if somebody has ended, a traceback stands on a screen, or, when all is calm, somebody is busy."""
+        people = list(people)
         dead = [f"{who.name} {how_it_ended(who)}: {last_words(chat, who)}" for who in people if not who.alive]
-        if dead:
-            raise Fails(*dead, *tracebacks(chat), signs=["ended"])
+        broken = tracebacks(chat)
+        if dead or broken:
+            raise Fails(*dead, *broken, signs=["ended"] if dead else ["traceback"])
+        if calm and (busy := spinning(chat, people)):
+            raise Fails(*[f"{name} uses the processor all the time" for name in busy], signs=["spins"])
 
-    def are_told(self, chat: Chat, listeners: list[Participant], action: Callable[[], object], of: str) -> None:
+    def are_told(
+        self, chat: Chat, listeners: list[Participant], action: Callable[[], object], of: str, step: str = "line"
+    ) -> None:
         """Do something, and wait until every listener's screen shows anything at all; nobody is typing meanwhile."""
+        chat.wait_until(lambda: False, QUIET)  # what belongs to the line before
         before = {who.name: who.shown_size for who in listeners}
         action()
 
         def told(who: Participant) -> bool:
             return who.shown_size > before[who.name]
 
-        chat.wait_until(lambda: all(map(told, listeners)), self.patience())
+        chat.wait_until(lambda: all(map(told, listeners)), self.patience(step))
         untold = [who.name for who in listeners if not told(who)]
         if untold:
-            raise Fails(f"{', '.join(untold)}: the screen showed nothing of {of}; {self.waited()}", signs=["untold"])
+            raise Fails(f"{', '.join(untold)}: the screen showed nothing of {of}; {self.waited(step)}")
+        self.everybody_is_well(chat, listeners, calm=False)  # a traceback tells nobody anything
 
     def chat_on(self, chat: Chat, people: list[Participant], rounds: int) -> list[Event]:
         """Each says something in each round, waiting to be heard; all must arrive."""
-        lines = []
-        for number in range(rounds):
-            for who in people:
-                lines.append(chat.say(who, f"line {number + 1} of several"))
-                if not chat.wait_until(lambda: chat.all_see(people, lines[-1:]), self.patience()):
-                    break
+        lines: list[Event] = []
+        for number, who in itertools.product(range(rounds), people):
+            lines.append(chat.say(who, f"line {number + 1} of several"))
+            if not chat.wait_until(lambda: chat.all_see(people, lines[-1:]), self.patience()):
+                break
         self.all_arrive(chat, lines, people)
         return lines
 
@@ -204,6 +220,8 @@ def quoted(text: str) -> str:
 def how_it_ended(who: Participant) -> str:
     if who.exit is None:
         return "does not end"
+    if who.stopped:
+        return f"{who.stopped} and was ended by the grader"
     status, number = who.exit
     return f"ended with status {status}" if number is None else f"was ended by signal {number}"
 
@@ -223,7 +241,10 @@ def tracebacks(chat: Chat) -> list[str]:
     for name in chat.participants:
         _, mark, rest = chat.history.screen(name).partition("Traceback (most recent call last)")
         if mark:
-            error = next((line for line in rest.splitlines()[1:] if line and not line.startswith(" ")), "")
+            ends = (
+                line for line in rest.splitlines()[1:] if line and not line.startswith((" ", "Exception in thread"))
+            )
+            error = next(ends, "")
             found.append(f"traceback on the screen of {name}: {error.strip()[:LINE]}")
     return found
 
@@ -234,16 +255,20 @@ def shown_since(chat: Chat, who: Participant, moment: int) -> str:
     return plain("".join(event.details["text"] for event in new))
 
 
-def spins(chat: Chat, who: Participant, seconds: float = 0.5) -> bool:
-    """Whether a program uses the processor while nothing happens: a quarter of one, for several may share it."""
-    if not POSIX:
-        return False
-    before, began = processor_time(who), time.monotonic()
-    chat.wait_until(lambda: not who.alive, seconds)
-    return who.alive and processor_time(who) - before > 0.25 * (time.monotonic() - began)
+def spinning(chat: Chat, people: Iterable[Participant]) -> list[str]:
+    """Who uses the processor while nothing happens, each time we look: a quarter of one, for several may share it."""
+    suspects = [who for who in people if who.alive] if POSIX else []
+    for _ in range(LOOKS):  # once may be what is left to do of what happened before
+        before, began = {who.name: processor_time(who) for who in suspects}, time.monotonic()
+        if suspects:
+            chat.wait_until(lambda: False, LOOK)
+        allowed = 0.25 * (time.monotonic() - began)
+        suspects = [who for who in suspects if who.alive and processor_time(who) - before[who.name] > allowed]
+    return [who.name for who in suspects]
 
 
 def processor_time(who: Participant) -> float:
+    """Seconds that a program and those it has started have used a processor."""
     total = 0.0
     for process in family(who.process.pid):
         try:

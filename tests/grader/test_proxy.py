@@ -185,4 +185,8 @@ def test_two_faults_together_allow_what_both_allow(held: bytes, size: int, seed:
     assert 1 <= both.cut(held, 0.0) <= min(size, 10, len(held))
     assert both.lock_step
     assert not Both(Slicer(1), Stall()).reads
+    with linked(Both(EndAfter(5), Slicer(1))) as (link, dialler, target):
+        dialler.sendall(b"12345678")
+        assert b"".join(pieces_until(link, target, 5)) == b"12345"
+        turn_until(link, lambda: link.connections[0][0].ended)
     assert not Both(Fault(), BlackHole()).passes_end()

@@ -5,7 +5,7 @@ submission    what was graded
 status        0 full marks, 1 not, 2 could not be graded
 convention    how it is started; why: how that was found out
 points, of, unknown     reached, to be had, not to be judged
-reason, transcript      where it could not be graded
+reason, transcript      where it could not be graded; failed: by a fault of the grader
 seconds       how long it took
 checks        a list of {id, verdict, points, of, sentence, group, did, seen, expected, misconception, where, hint,
               repeat, seconds, attempts}; verdict is pass, fail, skipped or inconclusive
@@ -15,7 +15,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 import json
+from typing import Any
 
+from snippets.grader.grading import Outcome
 from snippets.grader.reports.result import Result, harmless
 
 VERSION = 1
@@ -23,23 +25,31 @@ VERSION = 1
 
 def dumps(result: Result) -> str:
     """The result as JSON text."""
-    return json.dumps(
-        {
-            "version": VERSION,
-            "submission": result.submission,
-            "status": result.status,
-            "convention": result.convention,
-            "why": result.why,
-            "points": result.points,
-            "of": result.of,
-            "unknown": result.unknown,
-            "reason": harmless(result.reason),
-            "transcript": harmless(result.transcript),
-            "seconds": round(result.seconds, 3),
-            "checks": [
-                {**asdict(outcome), "seen": [harmless(each) for each in outcome.seen]} for outcome in result.outcomes
-            ],
-        },
-        indent=1,
-        ensure_ascii=False,
-    )
+    return json.dumps(to_dict(result), indent=1)
+
+
+def to_dict(result: Result) -> dict[str, Any]:
+    """The result as JSON values; what comes from the submission is made harmless."""
+    return {
+        "version": VERSION,
+        "submission": result.submission,
+        "status": result.status,
+        "convention": result.convention,
+        "why": result.why,
+        "points": result.points,
+        "of": result.of,
+        "unknown": result.unknown,
+        "reason": harmless(result.reason),
+        "failed": result.failed,
+        "transcript": harmless(result.transcript),
+        "seconds": round(result.seconds, 3),
+        "checks": [
+            {**asdict(outcome), "seen": [harmless(each) for each in outcome.seen]} for outcome in result.outcomes
+        ],
+    }
+
+
+def from_dict(values: dict[str, Any]) -> Result:
+    """What to_dict() was given. Raises KeyError, TypeError."""
+    kept = ("submission", "convention", "why", "reason", "failed", "transcript", "seconds")
+    return Result(**{name: values[name] for name in kept}, outcomes=[Outcome(**each) for each in values["checks"]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from snippets.grader.grading import INCONCLUSIVE, PASS, Outcome
+from snippets.grader.grading import INCONCLUSIVE, PASS, SKIPPED, Outcome
 
 
 @dataclass
@@ -18,6 +18,7 @@ class Result:
     reason: str = ""
     transcript: str = ""
     seconds: float = 0.0
+    failed: bool = False  # the grader itself did
 
     @property
     def points(self) -> float:
@@ -34,15 +35,21 @@ class Result:
 
     @property
     def status(self) -> int:
-        """The exit status: 0 full marks, 1 not, 2 could not be graded."""
-        if not self.outcomes:
+        """The exit status: 0 full marks, 1 not, 2 could not be graded, 3 an error of the grader."""
+        if self.failed:
+            return 3
+        if not self.outcomes or all(each.verdict in (INCONCLUSIVE, SKIPPED) for each in self.outcomes):
             return 2
         return 0 if all(outcome.verdict == PASS for outcome in self.outcomes) else 1
+
+
+JOINERS = "\t\u200c\u200d"  # what scripts and emoji need between characters, though it prints nothing
 
 
 def harmless(text: str, limit: int = 300) -> str:
     """Text from a submission, made fit to be shown: no control characters, no more than `limit` characters a line."""
     lines = (
-        "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line) for line in text.splitlines()
+        "".join(char if char.isprintable() or char in JOINERS else "\ufffd" for char in line)
+        for line in text.splitlines()
     )
     return "\n".join(line if len(line) <= limit else f"{line[:limit]}..." for line in lines)
