@@ -19,11 +19,12 @@ import sys
 import tempfile
 from typing import Any
 
-from snippets.grader import variants
+from snippets.grader import cage, variants
 from snippets.grader.discovery import Submission
 from snippets.grader.driver import CTRL_C, END_OF_INPUT, Commands
 from snippets.grader.grading import CHECKS, FAIL, INCONCLUSIVE, PASS, SKIPPED, Outcome
 from snippets.grader.rubric import Settings, grade
+from snippets.grader.single import grade_apart
 
 MARKS = {PASS: ".", FAIL: "F", SKIPPED: "s", INCONCLUSIVE: "?"}
 PROGRAM = (sys.executable, "-m", "snippets.lab3.exercise_tcp_group_chat")
@@ -53,7 +54,7 @@ def run_mutant(entry: dict[str, Any], settings: Settings | None = None) -> Verdi
         made = submission(variants.make(entry, Path(folder)), entry.get("base", "star"))
         made.commands = replace(made.commands, leave=tuple(entry.get("leave", WAYS)))
         outcomes = grade(made, settings or Settings())
-    failed = {outcome.id for outcome in outcomes if outcome.verdict == FAIL}
+    failed = failed_in(Verdict(outcomes, ""))
     must, may = set(entry["fails"]), set(entry.get("may", ()))
     wrong = []
     if must - failed:
@@ -66,12 +67,14 @@ def run_mutant(entry: dict[str, Any], settings: Settings | None = None) -> Verdi
     return Verdict(outcomes, "; ".join(wrong))
 
 
-def run_good(base: str) -> Verdict:
-    """Grade the reference; wrong is what did not pass."""
+def run_good(entry: dict[str, Any]) -> Verdict:
+    """Grade a known-good program as its users do, from discovery on; wrong is what did not pass."""
     with tempfile.TemporaryDirectory() as folder:
-        outcomes = grade(submission(variants.make({"name": base}, Path(folder)), base), Settings())
-    bad = [f"{outcome.id} {outcome.verdict}: {outcome.seen}" for outcome in outcomes if outcome.verdict != PASS]
-    return Verdict(outcomes, "; ".join(bad))
+        result = grade_apart(str(variants.make(entry, Path(folder, "it"))), Settings(), cage.make("auto"))
+    bad = [f"{outcome.id} {outcome.verdict}: {outcome.seen}" for outcome in result.outcomes if outcome.verdict != PASS]
+    if not result.convention.startswith(entry["convention"]):
+        bad.append(f"started as {result.convention!r} {result.reason}")
+    return Verdict(result.outcomes, "; ".join(bad))
 
 
 @contextlib.contextmanager
@@ -95,32 +98,40 @@ def main() -> int:
     parser.add_argument("--goods", action="store_true", help="known-good programs only")
     arguments = parser.parse_args()
     print(" " * 58 + " ".join(id[:4] for id in CHECKS))
-    wrong = total = 0
-    killed: dict[str, list[str]] = {id: [] for id in CHECKS}
+    subjects = [(f"good: {each['name']}"[:57], run_good, each) for each in variants.load("known_good")]
+    if not arguments.goods:
+        subjects += [(each["name"], run_mutant, each) for each in variants.load("mutant")]
+    subjects = [subject for subject in subjects if arguments.only in subject[0]]
+    verdicts: dict[str, list[Verdict]] = {name: [] for name, _, _ in subjects}
     with all_cores_busy(arguments.busy):
         for _ in range(arguments.runs):
-            subjects: list[tuple[str, Any]] = [(f"known good, {base}", base) for base in ("star", "mesh")]
-            if not arguments.goods:
-                subjects += [(each["name"], each) for each in variants.load("mutant")]
-            for name, subject in subjects:
-                if arguments.only not in name:
-                    continue
-                verdict = run_good(subject) if isinstance(subject, str) else run_mutant(subject)
-                total += 1
-                wrong += bool(verdict.wrong)
+            for name, run, entry in subjects:
+                verdict = run(entry)
+                verdicts[name].append(verdict)
                 marks = {outcome.id: MARKS[outcome.verdict] for outcome in verdict.outcomes}
                 print(f"{name:58}{'    '.join(marks.get(id, ' ') for id in CHECKS)}   {verdict.wrong}", flush=True)
-                failed = [outcome.id for outcome in verdict.outcomes if outcome.verdict == FAIL]
-                if len(failed) == 1:
-                    killed[failed[0]].append(name)
-    if not arguments.only and not arguments.goods:
-        print(
-            "checks that no mutant fails alone:", ", ".join(id for id, names in killed.items() if not names) or "none"
-        )
+    return report(verdicts, arguments.busy)
+
+
+def report(verdicts: dict[str, list[Verdict]], busy: bool) -> int:
+    """Print whose verdicts were wrong or wavered, and whether every check has a mutant that fails it alone."""
+    alone = {frozenset(failed_in(verdict)) for runs in verdicts.values() for verdict in runs}
     print(
-        f"{wrong} wrong verdicts in {total} runs of the whole rubric{' with every core busy' if arguments.busy else ''}"
+        "checks that no mutant fails alone:", ", ".join(id for id in CHECKS if frozenset([id]) not in alone) or "none"
     )
+    for name, runs in verdicts.items():
+        wrong = sum(bool(verdict.wrong) for verdict in runs)
+        flaky = sum(len(set(each.attempts)) > 1 for verdict in runs for each in verdict.outcomes)
+        if wrong or flaky:
+            print(f"{name:58}{wrong} of {len(runs)} wrong; checks whose attempts differed: {flaky}")
+    wrong = sum(bool(verdict.wrong) for runs in verdicts.values() for verdict in runs)
+    total = sum(map(len, verdicts.values()))
+    print(f"{wrong} wrong verdicts in {total} runs of the whole rubric{' with every core busy' if busy else ''}")
     return wrong > 0
+
+
+def failed_in(verdict: Verdict) -> set[str]:
+    return {outcome.id for outcome in verdict.outcomes if outcome.verdict == FAIL}
 
 
 if __name__ == "__main__":

@@ -34,6 +34,9 @@ CLEAN_ENVIRONMENT = {
 USERS = range(60_100, 64_900)  # Debian policy 9.2.2 leaves these to nobody in particular
 IGNORED_BY_WALLS = (signal.SIGINT, signal.SIGTERM) + ((signal.SIGQUIT,) if os.name == "posix" else ())
 
+SEND_BUFFER = "/proc/sys/net/ipv4/tcp_wmem"
+WITHOUT_CAPABILITIES = ("setpriv", "--inh-caps=-all", "--ambient-caps=-all")
+
 MIB = 1 << 20
 WORKSPACE = 512 * MIB  # of memory: what all copies of a submission, and all it writes, may take
 INODES = 50_000
@@ -77,12 +80,18 @@ def make(wanted: str) -> Cage | None:
 
 
 def outer_wall(workspace: Path | None) -> list[str]:
-    """The words before a command that put it into a network of its own, with a bounded file system at `workspace`."""
+    """The words before a command that put it into a network of its own, with a bounded file system at `workspace`.
+
+    In that network a socket's send buffer stays small (see tcp(7)), so that a reader who stops is soon felt.
+    """
     words = ["bwrap", "--die-with-parent", "--unshare-net", "--unshare-pid", "--unshare-ipc"]
-    words += ["--dev-bind", "/", "/", "--proc", "/proc"]
+    words += ["--dev-bind", "/", "/", "--proc", "/proc", "--bind", "/proc/sys/net", "/proc/sys/net"]
     if workspace:
         words += ["--size", str(WORKSPACE), "--tmpfs", str(workspace)]
-    return [*words, "--"]
+    shell = ["sh", "-c", f'(echo "$0" > {SEND_BUFFER}) 2> /dev/null; exec "$@"', "4096 16384 65536"]
+    if os.getuid() == 0:
+        return [*words, "--", *shell]
+    return [*words, "--unshare-user", "--cap-add", "CAP_NET_ADMIN", "--", *shell, *WITHOUT_CAPABILITIES]
 
 
 @dataclass(frozen=True)

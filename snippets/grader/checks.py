@@ -21,6 +21,7 @@ from snippets.grader.grading import CannotObserve, Facts, Fails, check
 from snippets.grader.history import Event
 from snippets.grader.matrix import MISATTRIBUTED, delivery_matrix, failures
 from snippets.grader.process import LONG_LINES, POSIX
+from snippets.grader.sockets import largest_send_buffer
 from snippets.grader.stage import (
     FLOOR,
     PEOPLE,
@@ -489,14 +490,15 @@ def unicode(stage: Stage) -> None:
 # -- those who do not behave -------------------------------------------------------------------------------------------
 
 PAUSE = 5.0  # seconds that others may be held up once, while the one who does not read is given up
-BATCHES, BATCH, WIDTH = 80, 50, 2_000  # 8 MB: the kernel takes 4 MB of it, wherever it may
+BATCH, WIDTH = 50, 2_000  # lines, characters: what is typed at once
+LEAST = 1 << 20  # bytes; more where the kernel buffers more
 
 
 @check(
     4,
     "conversation",
     group="misbehaviour",
-    did="one client was stopped (SIGSTOP) behind small buffers; the others exchanged 8 MB",
+    did="one client was stopped (SIGSTOP) behind small buffers; the others exchanged more than fits into these",
     misconception="sendall under the lock everybody needs",
     hint="What does `sendall` do when its receiver does not read? Who has to wait for it?",
 )
@@ -527,7 +529,7 @@ def stalled(stage: Stage) -> None:
 
 def exchange(stage: Stage, chat: Chat, people: list[Participant]) -> bool:
     """Let people exchange batches of wide lines, each after the one before has arrived. Returns whether all arrived."""
-    for number in range(BATCHES):
+    for number in range(max(LEAST, 2 * largest_send_buffer()) // (BATCH * WIDTH)):
         speaker = people[number % len(people)]
         lines = chat.say_all(speaker, ["x" * WIDTH] * BATCH)
         if not chat.wait_until(lambda: chat.all_see(people, lines), max(PAUSE, stage.patience())):  # noqa: B023

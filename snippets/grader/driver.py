@@ -371,7 +371,8 @@ class Chat:
                 last_busy = now
             if now - last_busy >= allowed:
                 return False
-            self._selector.select(QUICK_TURN if busy else min(allowed, TURN))
+            typing = any(who.process.has_input for who in self.participants.values())
+            self._selector.select(QUICK_TURN if busy or typing else min(allowed, TURN))
 
     def sees(self, who: Participant, line: Event) -> bool:
         """Whether a line has come up on somebody's screen, as far as its nonce tells."""

@@ -63,6 +63,11 @@ class Process:
         self._unwritten += text.encode("utf-8", "surrogateescape")
         self.flush()
 
+    @property
+    def has_input(self) -> bool:
+        """Whether there is input that the child did not take yet."""
+        return bool(self._unwritten)
+
     def flush(self) -> None:
         """Try again to hand over what the child did not take."""
         try:

@@ -1,4 +1,4 @@
-"""What the system says of sockets on this host: how much of what was sent their receiver has not read."""
+"""What the system says of sockets on this host: what their receiver has not read, and how much it keeps for them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import struct
 
 TCP_TABLE = Path("/proc/net/tcp")
+SEND_BUFFERS = Path("/proc/sys/net/ipv4/tcp_wmem")  # least, default, most
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST = 4, 20, 1  # linux/netlink.h, linux/sock_diag.h
 RECEIVE_QUEUE = struct.Struct("=I")
 RECEIVE_QUEUE_AT = 16 + 4 + 48 + 4  # behind nlmsghdr and the first fields of inet_diag_msg, see sock_diag(7)
@@ -50,3 +51,11 @@ def _look_up(local_port: int, remote_port: int) -> int:
         return 0
     row = re.search(rf":{local_port:04X} [0-9A-F]+:{remote_port:04X} [0-9A-F]+ [0-9A-F]+:([0-9A-F]+)", table)
     return int(row[1], 16) if row else 0
+
+
+def largest_send_buffer() -> int:
+    """Bytes that the system buffers at most for a sender whose receiver does not read, see tcp(7)."""
+    try:
+        return int(SEND_BUFFERS.read_text(encoding="ascii").split()[2])
+    except (OSError, ValueError, IndexError):
+        return 4 << 20
