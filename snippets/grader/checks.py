@@ -414,19 +414,22 @@ def merged(stage: Stage) -> None:
         for link in chat.links:
             link.set_faults(Coalescer(), Coalescer())
         people = chat.others()
+        single = stage.chat_on(chat, people, 2)[-1]
         lines = chat.say_all(people[-1], [f"line {number} of two hundred" for number in range(1, 201)])
         stage.all_arrive(chat, lines, people)
         merged_lines(chat, lines, people)
         if chat.commands.names != "none":
-            nameless_lines(chat, lines, people)
+            nameless_lines(chat, single, lines, people)
 
 
-def nameless_lines(chat: Chat, lines: list[Event], people: list[Participant]) -> None:
-    """Raise Fails where a line comes without a name though the first one had it: two in one message again."""
+def nameless_lines(chat: Chat, single: Event, lines: list[Event], people: list[Participant]) -> None:
+    """Raise Fails where a line comes without a name though a `single` line before had it: two in one message again."""
     names = {who.name: who.name for who in people}
-    cells = [cell for cell in delivery_matrix(chat.history, lines, names, names) if cell.sender != cell.receiver]
-    first = {cell.receiver for cell in cells if cell.nonce == lines[0].details["nonce"] and not failures([cell])}
-    bad = [cell for cell in failures(cells, MISATTRIBUTED) if cell.receiver in first]
+    cells = [
+        cell for cell in delivery_matrix(chat.history, [single, *lines], names, names) if cell.sender != cell.receiver
+    ]
+    named = {cell.receiver for cell in cells if cell.nonce == single.details["nonce"] and not failures([cell])}
+    bad = [cell for cell in failures(cells, MISATTRIBUTED) if cell.receiver in named]
     if bad:
         raise Fails("lines come without a name, as part of the one before", *summary(bad), signs=["merged"])
 

@@ -76,31 +76,44 @@ class NotDriven(Exception):  # noqa: N818 - no error of ours: the text is the re
 
 
 def discover(what: str, workspace: Path, cage: Cage | None = None) -> Submission:
-    """Find out how a folder, a file or a command is started; everything runs in a copy inside `workspace`, in the cage.
+    """Find out how a folder, a file or a command is started; it runs in a copy inside `workspace`, and in the cage.
 
+    (Of a command that names no file, such as `python -m chat`, there is nothing to copy: it runs where we do.)
     Raises NotDriven, BadDeclaration.
     """
-    path = Path(what)
-    if path.exists():
-        folder = workspace / "submission"
-        if path.is_dir():
-            try:
-                copy_tree(path, folder)
-            except CannotCopy as reason:
-                raise NotDriven(f"{what}: {reason}") from None
-        else:
-            folder.mkdir()
-            for each in (path, path.with_name(DECLARATION)):
-                if each.is_file():
-                    shutil.copy(each, folder)
+    path, folder = Path(what), workspace / "submission"
+    if path.is_dir():
+        _copy(path, folder, what)
+        return _discover_in(path.resolve(), folder, cage)
+    if path.is_file():
+        folder.mkdir()
+        for each in (path, path.with_name(DECLARATION)):
+            if each.is_file():
+                shutil.copy(each, folder)
         return _discover_in(path.resolve(), folder, cage)
     words = command_words(what)
-    if len(words) < 2 or not shutil.which(words[0]):
+    if not words or not shutil.which(words[0]) or (len(words) < 2 and not Path(words[0]).is_file()):
         raise NotDriven(f"{what}: no such file, folder or command")
-    cwd = Path.cwd()
-    program = Program(Path(words[-1]), tuple(words), cwd, "'server' 'client'")
-    usable = [(program, program, each) for each in all_conventions() if not each.programs]
-    return _try_all(path, None, usable, cage)
+    own = [word for word in words if word != words[0] or not Path(word).is_absolute()]  # not an interpreter
+    file = next((Path(word) for word in reversed(own) if Path(word).is_file()), None)
+    if file is None:
+        program = Program(Path(words[-1]), tuple(words), Path.cwd(), "")
+        return _try_all(path, None, [(program, program, each) for each in _plain_conventions()], cage)
+    _copy(file.parent, folder, what)
+    copied_words = tuple(str(folder / file.name) if word == str(file) else word for word in words)
+    program = Program(folder / file.name, copied_words, folder, read(file))
+    return _try_all(path, folder, [(program, program, each) for each in _plain_conventions()], cage)
+
+
+def _copy(path: Path, folder: Path, what: str) -> None:
+    try:
+        copy_tree(path, folder)
+    except CannotCopy as reason:
+        raise NotDriven(f"{what}: {reason}") from None
+
+
+def _plain_conventions() -> list[Convention]:
+    return [each for each in all_conventions() if not each.programs]
 
 
 def _discover_in(path: Path, folder: Path, cage: Cage | None) -> Submission:

@@ -29,7 +29,7 @@ import psutil
 
 from snippets.grader.cage import CLEAN_ENVIRONMENT, MEMORY, Cage, full, limit_resources
 from snippets.grader.faults import Fault
-from snippets.grader.history import Event, History
+from snippets.grader.history import NONCE, NONCE_SIZE, Event, History
 from snippets.grader.process import DEFAULT_TRANSPORT, TRANSPORTS, Process, child_environment, family, marked, memory
 from snippets.grader.proxy import Link
 
@@ -42,8 +42,6 @@ MAX_RECORDED = 1 << 20  # bytes on links that are kept in the history
 TURN = 0.005  # seconds; how often pipes, exits and listeners are looked at, for they cannot be waited for
 LOOK = 0.1  # seconds; how often the use of memory and files is looked at
 MAX_OUTPUT = 8 << 20  # characters of one program's output that are kept
-NONCE = re.compile("#[0-9a-f]{8}")
-NONCE_SIZE = 9
 SERVER = "server"
 ENDPOINTS = "{endpoints}"
 PEERS_AT_LAUNCH = 3

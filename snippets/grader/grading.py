@@ -64,6 +64,7 @@ class Outcome:
     repeat: str = ""
     seconds: float = 0.0
     attempts: list[str] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)  # of the last chat, see History.kept
 
 
 CHECKS: dict[str, Check] = {}

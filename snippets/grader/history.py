@@ -29,6 +29,11 @@ _CONTROL = re.compile(
 )
 
 
+NONCE = re.compile("#[0-9a-f]{8}")
+NONCE_SIZE = 9  # characters
+KEPT, KEPT_TEXT = 400, 400  # events, and characters of each
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that happened at `time` seconds after the beginning."""
@@ -62,6 +67,23 @@ class History:
     def screen(self, who: str) -> str:
         """All that a participant's screen has shown, as plain text."""
         return plain("".join(event.details["text"] for event in self.of("shown", who)))
+
+    def kept(self) -> list[dict[str, Any]]:
+        """What reports show: the first KEPT events but for bytes, texts cut, with the nonces that each has shown."""
+        found: list[dict[str, Any]] = []
+        tails: dict[str, str] = {}
+        for event in self.events:
+            if event.kind == "bytes" or len(found) >= KEPT:
+                continue
+            details = {key: value for key, value in event.details.items() if key not in ("argv", "pid")}
+            if "text" in details:
+                details["text"] = plain(details["text"])[:KEPT_TEXT]
+            if event.kind == "shown":
+                seen = tails.get(event.who, "") + event.details["text"]
+                details["nonces"] = NONCE.findall(seen)
+                tails[event.who] = seen[-NONCE_SIZE + 1 :]
+            found.append({"time": round(event.time, 6), "kind": event.kind, "who": event.who, **details})
+        return found
 
     def save(self, path: Path) -> None:
         """Write the events as JSON, one a line."""

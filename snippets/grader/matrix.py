@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 import re
 
-from snippets.grader.history import Event, History
+from snippets.grader.history import NONCE_SIZE, Event, History
 
 DELIVERED, LOST, DUPLICATED, REORDERED, CORRUPTED, MISATTRIBUTED, ECHOED = (
     "delivered",
@@ -18,8 +18,6 @@ DELIVERED, LOST, DUPLICATED, REORDERED, CORRUPTED, MISATTRIBUTED, ECHOED = (
     "misattributed",
     "echoed",
 )
-
-NONCE_SIZE = 9  # characters
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import itertools
 from pathlib import Path
 import tempfile
 import time
+from typing import Any
 
 import psutil
 
@@ -41,6 +42,7 @@ class Stage:
     histories: Path | None = None
     check: str = ""
     chats: int = 0
+    events: list[dict[str, Any]] = field(default_factory=list)  # of the last chat, for reports
     screens: str = ""  # all screens of the last chat
 
     @property
@@ -74,6 +76,7 @@ class Stage:
                 except CannotRun as reason:
                     raise CannotObserve(str(reason)) from None
                 finally:
+                    self.events = chat.history.kept()
                     self.screens = "\n".join(chat.history.screen(who) for who in chat.participants)
                     if self.histories:
                         self.chats += 1

@@ -224,7 +224,7 @@ def test_the_story_of_a_failure_is_told_and_harmless() -> None:
 
 
 def test_everything_is_in_the_json() -> None:
-    result = json.loads(as_json.dumps(Result("chat.py", "server PORT", "found", [FAILED])))
+    result = json.loads(as_json.of_one(Result("chat.py", "server PORT", "found", [FAILED])))
     assert (result["version"], result["status"], result["points"], result["of"]) == (1, 1, 0, 6)
     assert result["checks"][0]["misconception"] == ONE_RECV
 

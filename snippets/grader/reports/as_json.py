@@ -1,14 +1,16 @@
 """Everything as JSON. `version` grows when a field changes its meaning or goes; new fields may come without that.
 
 version       1
-submission    what was graded
+submission    what was graded; name: in a class; same_as: the name of one that is the same but for white space and comments
+fingerprint   of its files, and of how they were judged
 status        0 full marks, 1 not, 2 could not be graded
 convention    how it is started; why: how that was found out
 points, of, unknown     reached, to be had, not to be judged
 reason, transcript      where it could not be graded; failed: by a fault of the grader
 seconds       how long it took
 checks        a list of {id, verdict, points, of, sentence, group, did, seen, expected, misconception, where, hint,
-              repeat, seconds, attempts}; verdict is pass, fail, skipped or inconclusive
+              repeat, seconds, attempts, events}; verdict is pass, fail, skipped or inconclusive; events is what
+              happened, for pictures: a list of {time, kind, who, ...}, see history.py
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from snippets.grader.reports.result import Result, harmless
 VERSION = 1
 
 
-def dumps(result: Result) -> str:
+def of_one(result: Result) -> str:
     """The result as JSON text."""
     return json.dumps(to_dict(result), indent=1)
 
@@ -33,6 +35,9 @@ def to_dict(result: Result) -> dict[str, Any]:
     return {
         "version": VERSION,
         "submission": result.submission,
+        "name": result.name,
+        "same_as": result.same_as,
+        "fingerprint": result.fingerprint,
         "status": result.status,
         "convention": result.convention,
         "why": result.why,
@@ -51,5 +56,16 @@ def to_dict(result: Result) -> dict[str, Any]:
 
 def from_dict(values: dict[str, Any]) -> Result:
     """What to_dict() was given. Raises KeyError, TypeError."""
-    kept = ("submission", "convention", "why", "reason", "failed", "transcript", "seconds")
+    kept = (
+        "submission",
+        "name",
+        "same_as",
+        "fingerprint",
+        "convention",
+        "why",
+        "reason",
+        "failed",
+        "transcript",
+        "seconds",
+    )
     return Result(**{name: values[name] for name in kept}, outcomes=[Outcome(**each) for each in values["checks"]])

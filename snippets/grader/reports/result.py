@@ -19,6 +19,9 @@ class Result:
     transcript: str = ""
     seconds: float = 0.0
     failed: bool = False  # the grader itself did
+    name: str = ""  # in a class
+    same_as: str = ""  # the name of another one that differs in white space and comments only
+    fingerprint: str = ""  # of the files and of how they were judged
 
     @property
     def points(self) -> float:
@@ -53,3 +56,21 @@ def harmless(text: str, limit: int = 300) -> str:
         for line in text.splitlines()
     )
     return "\n".join(line if len(line) <= limit else f"{line[:limit]}..." for line in lines)
+
+
+def story(outcome: Outcome) -> str:
+    """What was done and seen, what was expected, and what that often comes from: a few lines of text."""
+    where = f" (see {outcome.where})" if outcome.where else ""
+    parts = (
+        ("did", outcome.did),
+        ("saw", "\n".join(outcome.seen)),
+        ("expected", outcome.expected),
+        ("likely", outcome.misconception and outcome.misconception + where),
+        ("hint", outcome.hint),
+        ("repeat", outcome.repeat),
+    )
+    lines = []
+    for label, text in parts:
+        for number, line in enumerate(harmless(text).splitlines()):
+            lines.append(f"{label if not number else '':10}{line}")
+    return "\n".join(lines)

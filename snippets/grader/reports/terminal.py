@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from snippets.grader.grading import FAIL, INCONCLUSIVE, PASS, SKIPPED, Outcome
-from snippets.grader.reports.result import Result, harmless
+from snippets.grader.reports.result import Result, harmless, story
 
 STYLES = {PASS: "green", FAIL: "red", SKIPPED: "dim", INCONCLUSIVE: "yellow"}
 TRANSCRIPT = 1_500  # characters
@@ -23,6 +23,9 @@ def show(result: Result, console: Console) -> None:
         return
     console.print(Text(f"Started as: {result.convention} ({result.why})"))
     console.print(table(result))
+    left_out = [outcome.id for outcome in result.outcomes if outcome.verdict == SKIPPED]
+    if left_out:
+        console.print(Text(f"skipped, for they need one that did not pass: {', '.join(left_out)}", STYLES[SKIPPED]))
     for outcome in result.outcomes:
         if outcome.verdict in (FAIL, INCONCLUSIVE):
             tell(outcome, console)
@@ -31,14 +34,14 @@ def show(result: Result, console: Console) -> None:
 
 
 def table(result: Result) -> Table:
-    """All outcomes, by group."""
+    """All outcomes but the skipped ones, by group."""
     made = Table(box=None, pad_edge=False)
     for column in ("check", "verdict", "points", ""):
         made.add_column(column, justify="right" if column == "points" else "left")
     group = ""
-    for outcome in sorted(
-        result.outcomes, key=lambda each: list(dict.fromkeys(o.group for o in result.outcomes)).index(each.group)
-    ):
+    groups = list(dict.fromkeys(outcome.group for outcome in result.outcomes))
+    shown = [outcome for outcome in result.outcomes if outcome.verdict != SKIPPED]
+    for outcome in sorted(shown, key=lambda each: groups.index(each.group)):
         if outcome.group != group:
             group = outcome.group
             made.add_row(Text(group, style="bold"))
@@ -51,18 +54,18 @@ def tell(outcome: Outcome, console: Console) -> None:
     """The story of one check that did not pass."""
     console.print()
     console.print(Text(f"{outcome.id}: {outcome.verdict}", style=f"bold {STYLES[outcome.verdict]}"))
-    for label, text in (
-        ("did", outcome.did),
-        ("saw", "\n".join(outcome.seen)),
-        ("expected", outcome.expected),
-        (
-            "likely",
-            f"{outcome.misconception}{f' (see {outcome.where})' if outcome.where else ''}"
-            if outcome.misconception
-            else "",
-        ),
-        ("hint", outcome.hint),
-        ("repeat", outcome.repeat),
-    ):
-        for number, line in enumerate(harmless(text).splitlines()):
-            console.print(Text(f"  {label if not number else '':10}{line}"), soft_wrap=True)
+    for line in story(outcome).splitlines():
+        console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def show_class(results: list[Result], console: Console) -> None:
+    """A line a submission."""
+    made = Table(box=None, pad_edge=False)
+    for column in ("submission", "points", "failed"):
+        made.add_column(column)
+    for result in results:
+        failed = ", ".join(outcome.id for outcome in result.outcomes if outcome.verdict == FAIL)
+        points = f"{result.points:g} of {result.of:g}" if result.outcomes else "?"
+        what = failed if result.outcomes else (harmless(result.reason).splitlines() or [""])[0]
+        made.add_row(Text(harmless(result.name)), points, Text(what))
+    console.print(made)

@@ -1,0 +1,255 @@
+"""Grades a class: many submissions at once, each result on disk as soon as it is there, to be gone on with later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
+import contextlib
+import csv
+from dataclasses import asdict, dataclass, replace
+import json
+import multiprocessing
+import os
+from pathlib import Path
+import re
+import signal
+from typing import Any
+
+import psutil
+
+from snippets.grader import cage
+from snippets.grader.alike import essence, fingerprint
+from snippets.grader.conventions import DECLARATION
+from snippets.grader.reports import as_json
+from snippets.grader.reports.result import Result
+from snippets.grader.rubric import BadRequest, Settings
+from snippets.grader.single import grade_apart
+from snippets.grader.sources import programs
+
+RESULTS = "results"  # the folder of the JSON files
+ATTEMPTS = 3  # of a submission whose worker was killed
+VERSION = 1  # of what a verdict means; results of another one are not gone on with
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A submission of a class. `name` is unique, and fit to be a file's name."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a worker needs to grade a submission."""
+
+    entry: Entry
+    settings: Settings
+    cage: str  # auto, bwrap, none
+
+
+Done = Callable[[Entry, Result], None]
+
+
+def is_course(path: Path) -> bool:
+    """Whether a path is a CSV file, or a folder of submissions rather than a submission: at least two folders with programs
+    in them, and nothing that could be run or says how beside them."""
+    if path.is_file():
+        return path.suffix.lower() == ".csv"
+    if not path.is_dir() or (path / DECLARATION).exists() or (path / "pyproject.toml").exists():
+        return False
+    below = [each for each in path.iterdir() if not each.name.startswith(".")]
+    if any(each.is_file() and each.suffix in (".py", ".go", ".js", ".mod") for each in below):
+        return False
+    folders = [each for each in below if each.is_dir() and not (each / "__init__.py").exists()]
+    return sum(1 for each in folders if (each / DECLARATION).exists() or programs(each)) >= 2
+
+
+def entries(paths: Iterable[str]) -> list[Entry]:
+    """The submissions of a class: those that are named, those in folders of submissions, those in CSV files.
+
+    A CSV file has a header line with `path`, and `name` if the paths should not be shown. Raises BadRequest, OSError.
+    """
+    found: list[tuple[str, str]] = []
+    for each in paths:
+        path = Path(each)
+        if path.suffix.lower() == ".csv" and path.is_file():
+            found += _in_csv(path)
+        elif is_course(path):
+            below = sorted(one for one in path.iterdir() if not one.name.startswith("."))
+            found += [(one.name, str(one)) for one in below if one.is_dir() or one.suffix]
+        else:
+            found.append((path.name if path.exists() else each, each))
+    names: dict[str, int] = {}
+    result = []
+    for name, where in found:
+        plain = re.sub(r"[^\w.@ -]", "_", name).strip(". ") or "submission"
+        names[plain] = names.get(plain, 0) + 1
+        result.append(Entry(plain if names[plain] == 1 else f"{plain} ({names[plain]})", where))
+    return result
+
+
+def _in_csv(path: Path) -> list[tuple[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        if "path" not in (rows.fieldnames or []):
+            raise BadRequest(f"{path}: the first line must have a column `path`")
+        return [
+            (row.get("name") or Path(row["path"]).name, str(path.parent / row["path"])) for row in rows if row["path"]
+        ]
+
+
+def open_executor(jobs: int, scheduler: str = "") -> contextlib.AbstractContextManager[Executor]:
+    """Processes here, or a Dask cluster whose scheduler has this address. Raises BadRequest, OSError."""
+    if not scheduler:
+        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=end_quietly)
+    try:
+        from distributed import Client
+    except ImportError:
+        raise BadRequest("--scheduler needs the group `cluster`: poetry install --with cluster") from None
+    client: Any = Client(scheduler, set_as_default=False)  # type: ignore[no-untyped-call]
+    executor: contextlib.AbstractContextManager[Executor] = client.get_executor(pure=False)
+    return executor
+
+
+_ending = False
+
+
+def end_quietly() -> None:
+    """In a worker: Ctrl-C ends what it grades, and lets it take nothing more."""
+
+    def end(*_: object) -> None:
+        global _ending
+        _ending = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, end)
+
+
+def grade_task(task: Task) -> dict[str, Any]:
+    """What a worker does: grade one submission. (As JSON values: what travels between machines should be plain.)"""
+    if _ending:
+        raise KeyboardInterrupt
+    path = task.entry.path
+    result = grade_apart(path, task.settings, cage.make(task.cage))
+    known = Path(path).exists()
+    result = replace(result, name=task.entry.name, fingerprint=_stamp(task) if known else "")
+    return as_json.to_dict(result)
+
+
+def _stamp(task: Task) -> str:
+    """What a result is valid for: these files, judged like this."""
+    settings = {**asdict(task.settings), "histories": None, "jobs": None}
+    return f"{VERSION}:{fingerprint(Path(task.entry.path))}:{json.dumps(settings, sort_keys=True)}"
+
+
+def earlier(task: Task, output: Path) -> Result | None:
+    """The result of an earlier run, if it is still valid."""
+    try:
+        result = as_json.from_dict(json.loads(result_file(output, task.entry).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return result if result.fingerprint and not result.failed and result.fingerprint == _stamp(task) else None
+
+
+def result_file(output: Path, entry: Entry) -> Path:
+    return output / RESULTS / f"{entry.name}.json"
+
+
+def save(output: Path, entry: Entry, result: Result) -> None:
+    """Write a result so that whoever looks finds all of it or nothing."""
+    path = result_file(output, entry)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beginning = path.with_suffix(".part")
+    beginning.write_text(as_json.of_one(result), encoding="utf-8")
+    beginning.replace(path)
+
+
+def load(output: Path) -> list[Result]:
+    """All results of a class, by name. Raises BadRequest, OSError."""
+    results = []
+    for path in sorted((output / RESULTS).glob("*.json")):
+        try:
+            results.append(as_json.from_dict(json.loads(path.read_text(encoding="utf-8"))))
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadRequest(f"{path}: not a result: {error}") from None
+    return results
+
+
+def grade_course(
+    tasks: list[Task], open_executor: Callable[[], contextlib.AbstractContextManager[Executor]], done: Done
+) -> None:
+    """Grade a class; `done` is called with each result. Submissions that are the same are graded once."""
+    same: dict[str, list[Task]] = {}
+    for task in tasks:
+        path = Path(task.entry.path)
+        same.setdefault(essence(path) if path.exists() else task.entry.path, []).append(task)
+
+    def finished(task: Task, result: Result) -> None:
+        done(task.entry, result)
+        (twins,) = [each for each in same.values() if task in each]
+        for twin in twins[1:]:
+            done(twin.entry, _as_twin(twin, result))
+
+    left = {task: 0 for task, *_ in same.values()}
+    while left:
+        try:
+            _grade_all(list(left), open_executor, lambda task, result: finished(left_out(left, task), result))
+        except BrokenExecutor:
+            for task in list(left):
+                left[task] += 1
+                if left[task] >= ATTEMPTS:
+                    reason = f"the process that graded it was killed {ATTEMPTS} times"
+                    finished(left_out(left, task), Result(task.entry.path, name=task.entry.name, reason=reason))
+
+
+def left_out(left: dict[Task, int], task: Task) -> Task:
+    del left[task]
+    return task
+
+
+def _as_twin(twin: Task, result: Result) -> Result:
+    return replace(
+        result,
+        submission=twin.entry.path,
+        name=twin.entry.name,
+        same_as=result.name,
+        fingerprint=_stamp(twin) if result.fingerprint else "",
+    )
+
+
+def _grade_all(
+    tasks: list[Task],
+    open_executor: Callable[[], contextlib.AbstractContextManager[Executor]],
+    done: Callable[[Task, Result], None],
+) -> None:
+    with open_executor() as executor:
+        futures: dict[Future[dict[str, Any]], Task] = {executor.submit(grade_task, task): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                done(futures[future], as_json.from_dict(future.result()))
+        except KeyboardInterrupt:
+            for future in futures:
+                future.cancel()
+            for child in psutil.Process().children():
+                with contextlib.suppress(psutil.Error):
+                    child.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
+            raise
+
+
+def differences(old: list[Result], new: list[Result]) -> list[str]:
+    """What differs between two results of the same class, a line each."""
+    lines = []
+    before, after = ({result.name: result for result in results} for results in (old, new))
+    for name in sorted({*before, *after}):
+        if name not in after or name not in before:
+            lines.append(f"{name}: only in the {'old' if name in before else 'new'} one")
+            continue
+        was = {outcome.id: outcome.verdict for outcome in before[name].outcomes}
+        is_now = {outcome.id: outcome.verdict for outcome in after[name].outcomes}
+        for id in dict.fromkeys([*was, *is_now]):
+            if was.get(id) != is_now.get(id):
+                lines.append(f"{name}: {id}: {was.get(id, 'not run')}, now {is_now.get(id, 'not run')}")
+        if not was and not is_now and before[name].reason != after[name].reason:
+            lines.append(f"{name}: {before[name].reason}, now {after[name].reason}")
+    return lines
