@@ -39,7 +39,7 @@ class Entry:
     path: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """All that a worker needs to grade a submission."""
 
