@@ -321,7 +321,7 @@ def _why_not(tried: list[Program], trials: list[Trial]) -> str:
             address = next((found for program in tried if (found := foreign_address(program.source))), None)
             return reason.replace("an address", f"the address {address},") if address else reason
     for program in tried:
-        if address := foreign_address(program.source):
+        if address := foreign_address(program.source, private=True):
             return f"it uses the address {address}, which is not of this machine"
     for trial in trials:
         if trial.stopped:

@@ -204,9 +204,11 @@ def obstacle_shown(screen: str) -> str | None:
     return None
 
 
-def foreign_address(source: str) -> str | None:
-    """An address of somebody's own network that the source names."""
+def foreign_address(source: str, private: bool = False) -> str | None:
+    """An address that the source names and that is not of this machine; `private`: one of somebody's own network."""
     for address in re.findall(r"""["'](\d+\.\d+\.\d+\.\d+)["']""", source):
-        if address.startswith(("10.", "172.", "192.168.", "169.254.")):
+        if private and not address.startswith(("10.", "172.", "192.168.", "169.254.")):
+            continue  # such as 8.8.8.8, by which programs learn their own address
+        if not address.startswith(("127.", "0.0.0.0", "255.")):
             return str(address)
     return None

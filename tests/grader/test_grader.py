@@ -82,7 +82,7 @@ def test_the_story_of_a_failure(tmp_path: Path) -> None:
         "hint",
     ):
         assert part in done.stdout, part
-    assert (tmp_path / "histories" / "restart.jsonl").is_file()
+    assert (tmp_path / "histories" / "restart-1.jsonl").is_file()
 
 
 def test_points_can_be_changed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+import math
 from typing import Any
 
 Kept = dict[str, Any]  # {time, kind, who, ...details}; of what was shown: the text, cut, and the nonces in all of it
@@ -35,16 +36,22 @@ def presence(events: list[Kept]) -> dict[str, tuple[float, float]]:
         who = event["who"]
         if event["kind"] == "started":
             times[who] = (event["time"], last)
-        elif event["kind"] in ("exited", "stopped") or event.get("signal") == "SIGKILL":
+        elif _ends(event):
             times[who] = (times[who][0], min(times[who][1], event["time"]))
     return times
+
+
+def _ends(event: Kept) -> bool:
+    return event["kind"] in ("exited", "stopped") or event.get("signal") == "SIGKILL"
 
 
 def deliveries(events: list[Kept]) -> list[Delivery]:
     """Every line with a nonce, for each who was there when it was typed, and for whoever else saw it."""
     found = []
     there = presence(events)
-    deaf = {event["who"]: event["time"] for event in events if event.get("signal") == "SIGSTOP"}
+    gone = {
+        event["who"]: event["time"] for event in reversed(events) if _ends(event) or event.get("signal") == "SIGSTOP"
+    }
     shown: dict[tuple[str, str], list[float]] = {}
     for event in events:
         for nonce in event.get("nonces", ()):
@@ -52,9 +59,9 @@ def deliveries(events: list[Kept]) -> list[Delivery]:
     for line in events:
         if line["kind"] != "typed" or not line.get("nonce"):
             continue
-        for who, (begin, end) in there.items():
+        for who, (begin, _) in there.items():
             times = shown.get((who, line["nonce"]), [])
-            listens = begin < line["time"] < min(end, deaf.get(who, end))
+            listens = begin < line["time"] < gone.get(who, math.inf)
             expected = listens and who not in (line["who"], SERVER)
             if who == line["who"] or not (times or expected):
                 continue

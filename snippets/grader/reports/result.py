@@ -46,15 +46,20 @@ class Result:
         return 0 if all(outcome.verdict == PASS for outcome in self.outcomes) else 1
 
 
+COMMANDS = ("::", "##[")
 JOINERS = "\t\u200c\u200d"  # what scripts and emoji need between characters, though it prints nothing
 
 
 def harmless(text: str, limit: int = 300) -> str:
-    """Text from a submission, made fit to be shown: no control characters, no more than `limit` characters a line."""
+    """Text from a submission, made fit to be shown: no control characters, no more than `limit` characters a line.
+
+    What a line begins with is no command for GitHub, which reads the output of its jobs, blanks before it or not.
+    """
     lines = (
         "".join(char if char.isprintable() or char in JOINERS else "\ufffd" for char in line)
         for line in text.splitlines()
     )
+    lines = (f"| {line}" if line.lstrip().startswith(COMMANDS) else line for line in lines)
     return "\n".join(line if len(line) <= limit else f"{line[:limit]}..." for line in lines)
 
 
