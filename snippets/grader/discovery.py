@@ -42,12 +42,21 @@ MAX_SECONDS = 15.0
 LISTENS, CONNECTED, TALKS = 1, 2, 3
 
 
+@dataclass(frozen=True)
+class Circumstances:
+    """Under which submissions are tried out."""
+
+    cage: Cage | None = None
+    slow: float = 1.0  # by how much all takes longer here than usual
+
+
 @dataclass
 class Trial:
     """What one attempt to start a submission showed."""
 
     commands: Commands
     convention: str
+    slow: float = 1.0  # by how much all takes longer here than usual
     reached: int = 0
     start: float = 0.0  # seconds a client or peer needed to come in
     screens: str = ""
@@ -75,22 +84,22 @@ class NotDriven(Exception):  # noqa: N818 - no error of ours: the text is the re
         self.trials = trials or []
 
 
-def discover(what: str, workspace: Path, cage: Cage | None = None) -> Submission:
-    """Find out how a folder, a file or a command is started; it runs in a copy inside `workspace`, and in the cage.
+def discover(what: str, workspace: Path, how: Circumstances | None = None) -> Submission:
+    """Find out how a folder, a file or a command is started; it runs in a copy inside `workspace`, and in a cage, if any.
 
     (Of a command that names no file, such as `python -m chat`, there is nothing to copy: it runs where we do.)
     Raises NotDriven, BadDeclaration.
     """
-    path, folder = Path(what), workspace / "submission"
+    path, folder, how = Path(what), workspace / "submission", how or Circumstances()
     if path.is_dir():
         _copy(path, folder, what)
-        return _discover_in(path.resolve(), folder, cage)
+        return _discover_in(path.resolve(), folder, how)
     if path.is_file():
         folder.mkdir()
         for each in (path, path.with_name(DECLARATION)):
             if each.is_file():
                 shutil.copy(each, folder)
-        return _discover_in(path.resolve(), folder, cage)
+        return _discover_in(path.resolve(), folder, how)
     words = command_words(what)
     if not words or not shutil.which(words[0]) or (len(words) < 2 and not Path(words[0]).is_file()):
         raise NotDriven(f"{what}: no such file, folder or command")
@@ -98,11 +107,11 @@ def discover(what: str, workspace: Path, cage: Cage | None = None) -> Submission
     file = next((Path(word) for word in reversed(own) if Path(word).is_file()), None)
     if file is None:
         program = Program(Path(words[-1]), tuple(words), Path.cwd(), "")
-        return _try_all(path, None, [(program, program, each) for each in _plain_conventions()], cage)
+        return _try_all(path, None, [(program, program, each) for each in _plain_conventions()], how)
     _copy(file.parent, folder, what)
     copied_words = tuple(str(folder / file.name) if word == str(file) else word for word in words)
     program = Program(folder / file.name, copied_words, folder, read(file))
-    return _try_all(path, folder, [(program, program, each) for each in _plain_conventions()], cage)
+    return _try_all(path, folder, [(program, program, each) for each in _plain_conventions()], how)
 
 
 def _copy(path: Path, folder: Path, what: str) -> None:
@@ -116,12 +125,12 @@ def _plain_conventions() -> list[Convention]:
     return [each for each in all_conventions() if not each.programs]
 
 
-def _discover_in(path: Path, folder: Path, cage: Cage | None) -> Submission:
+def _discover_in(path: Path, folder: Path, how: Circumstances) -> Submission:
     if (folder / DECLARATION).is_file():
         commands = declared(folder / DECLARATION)
         return Submission(
             path,
-            replace(commands, folder=folder, cage=cage, env=environment(folder)),
+            replace(commands, folder=folder, cage=how.cage, env=environment(folder)),
             DECLARATION,
             f"declared in {DECLARATION}",
             _all_source(folder),
@@ -135,7 +144,7 @@ def _discover_in(path: Path, folder: Path, cage: Cage | None) -> Submission:
     if all(obstacles.values()):
         raise NotDriven(str(next(iter(obstacles.values()))))
     usable = [program for program in runnable if not obstacles[program.path]]
-    return _try_all(path, folder, list(_documented(folder, usable)) + list(_guesses(usable)), cage)
+    return _try_all(path, folder, list(_documented(folder, usable)) + list(_guesses(usable)), how)
 
 
 Candidate = tuple[Program, Program, Convention]
@@ -191,10 +200,10 @@ def _guesses(usable: list[Program]) -> Iterator[Candidate]:
                 yield program, program, convention
 
 
-def _try_all(path: Path, folder: Path | None, candidates: list[Candidate], cage: Cage | None) -> Submission:
+def _try_all(path: Path, folder: Path | None, candidates: list[Candidate], how: Circumstances) -> Submission:
     """Try candidates in their order until one talks; else take the one that came furthest."""
     trials: list[Trial] = []
-    deadline = time.monotonic() + MAX_SECONDS
+    deadline = time.monotonic() + MAX_SECONDS * how.slow
     tried = set()
     for server, client, convention in candidates:
         commands = convention.of(
@@ -204,12 +213,12 @@ def _try_all(path: Path, folder: Path | None, candidates: list[Candidate], cage:
             leave=ways_to_leave(client.source),
             env=environment(folder),
             folder=folder,
-            cage=cage,
+            cage=how.cage,
         )
         if str(commands) in tried or time.monotonic() > deadline:
             continue
         tried.add(str(commands))
-        trial = try_out(commands, convention.id)
+        trial = try_out(commands, convention.id, how.slow)
         trials.append(trial)
         if trial.reached == TALKS or (trial.reached == CONNECTED and not commands.mesh):
             break
@@ -217,18 +226,18 @@ def _try_all(path: Path, folder: Path | None, candidates: list[Candidate], cage:
     if best.reached < CONNECTED:
         furthest = sorted(trials, key=lambda trial: -trial.reached)
         raise NotDriven(_why_not([each for each, *_ in candidates], trials), furthest)
-    how = {CONNECTED: "they connect", TALKS: "they connect, and lines arrive"}[best.reached]
-    why = f"found in {len(trials)} trial{'s' if len(trials) > 1 else ''}: started like this, {how}"
+    came = {CONNECTED: "they connect", TALKS: "they connect, and lines arrive"}[best.reached]
+    why = f"found in {len(trials)} trial{'s' if len(trials) > 1 else ''}: started like this, {came}"
     return Submission(path, best.commands, best.convention, why, _all_source(folder), best.start)
 
 
-def try_out(commands: Commands, convention: str) -> Trial:
+def try_out(commands: Commands, convention: str, slow: float = 1.0) -> Trial:
     """Start two participants as the commands say, and see how far they come."""
-    trial = Trial(commands, convention)
+    trial = Trial(commands, convention, slow)
     try:
         with (
             tempfile.TemporaryDirectory(prefix="grader-", ignore_cleanup_errors=True) as own,
-            Chat(copied(commands, Path(own, "copy")), timeout=START) as chat,
+            Chat(copied(commands, Path(own, "copy")), timeout=START * slow) as chat,
         ):
             try:
                 _play(chat, trial)
@@ -236,7 +245,8 @@ def try_out(commands: Commands, convention: str) -> Trial:
                 trial.screens = "\n".join(f"--- {who}\n{chat.history.screen(who)[-2000:]}" for who in chat.participants)
                 people = chat.participants.values()
                 trial.stopped = next((f"{who.name} {who.stopped}" for who in people if who.stopped), "")
-                trial.left_a_process = not any(who.alive for who in people) and bool(chat.left_running())
+                if not any(who.alive for who in people):  # give what is ending the time to end
+                    trial.left_a_process = not chat.wait_until(lambda: not chat.left_running(), ASK * slow)
     except CannotRun as reason:
         trial.screens = str(reason)
     return trial
@@ -252,17 +262,19 @@ def _play(chat: Chat, trial: Trial) -> None:
     for name in (*NAMES[1:], THIRD) if chat.commands.mesh else NAMES:
         others.append(chat.join(name))
         if chat.commands.mesh:
-            chat.wait_until(lambda: chat.listens(others[-1]) or not others[-1].alive, ASK)
+            chat.wait_until(lambda: chat.listens(others[-1]) or not others[-1].alive, ASK * trial.slow)
             chat.introduce(others[-1]) if not chat.listens(others[-1]) else None
-            chat.wait_until(lambda: chat.listens(others[-1]) or not others[-1].alive, START)
+            chat.wait_until(lambda: chat.listens(others[-1]) or not others[-1].alive, START * trial.slow)
     chat.introduce()
     talkers = [first, *others] if chat.commands.mesh else others
-    chat.wait_until(lambda: all(map(chat.is_connected, others)) or not all(who.alive for who in others), START)
+    chat.wait_until(
+        lambda: all(map(chat.is_connected, others)) or not all(who.alive for who in others), START * trial.slow
+    )
     if not all(chat.is_connected(who) and who.alive for who in others):
         return
     trial.reached = CONNECTED
     trial.start = (time.monotonic() - began) / len(others)
-    if not chat.greet(talkers, GREET):
+    if not chat.greet(talkers, GREET * trial.slow):
         trial.reached = TALKS
         trial.commands = replace(trial.commands, names=_how_named(chat, talkers))
 
@@ -277,13 +289,13 @@ def _comes_to_listen(chat: Chat, first: Participant, trial: Trial) -> bool:
             trial.commands = replace(trial.commands, port=chat.port)
         return bool(ports) or not first.alive
 
-    if not chat.wait_until(listens, ASK):
+    if not chat.wait_until(listens, ASK * trial.slow):
         chat.introduce(first)
         if not chat.commands.mesh:
             chat.type(first, SERVER)  # perhaps it wants a name first
-            if chat.wait_until(listens, START) and first.alive:
+            if chat.wait_until(listens, START * trial.slow) and first.alive:
                 trial.commands = replace(trial.commands, server_is_asked=True)
-    chat.wait_until(listens, START)
+    chat.wait_until(listens, START * trial.slow)
     return first.alive and chat.listens(first, chat.port)
 
 
@@ -330,7 +342,7 @@ def _why_not(tried: list[Program], trials: list[Trial]) -> str:
     if listening:
         return f"started as {listening[0].convention!r} it listens, but no two come in and stay: see what their screens show"
     silent = any(trial.left_a_process for trial in trials)
-    return f"none of {len(trials)} ways to start it led to somebody listening" + (
+    return "no way to start it led to somebody listening" + (
         "; it ends and leaves another process behind, which cannot be judged" if silent else ""
     )
 

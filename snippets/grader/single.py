@@ -21,12 +21,12 @@ import time
 
 from snippets.grader.cage import ROOT, Cage, outer_wall
 from snippets.grader.conventions import BadDeclaration
-from snippets.grader.discovery import NotDriven, discover
+from snippets.grader.discovery import Circumstances, NotDriven, discover
 from snippets.grader.grading import Outcome
 from snippets.grader.process import adopt_orphans, end_descendants, end_with_parent
 from snippets.grader.reports import as_json
 from snippets.grader.reports.result import Result
-from snippets.grader.rubric import Settings, grade
+from snippets.grader.rubric import Settings, grade, measure_pace, slowness
 
 MAX_SECONDS = 900  # for one submission; the whole rubric takes a minute where much is wrong
 GRACE = 10.0  # seconds to clean up after Ctrl-C
@@ -40,10 +40,11 @@ def grade_path(path: str, settings: Settings, cage: Cage | None, progress: Progr
     began = time.monotonic()
     try:
         try:
-            submission = discover(path, workspace, cage)
+            pace = measure_pace(cage)
+            submission = discover(path, workspace, Circumstances(cage, slowness(pace)))
         finally:
             end_descendants()
-        outcomes = grade(submission, settings, progress)
+        outcomes = grade(submission, settings, progress, pace)
     except (NotDriven, BadDeclaration) as reason:
         tried = getattr(reason, "trials", [])[:FIRST_TRIALS]
         transcript = "\n".join(f"# {trial.convention}\n{trial.screens}" for trial in tried)

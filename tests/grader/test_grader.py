@@ -133,13 +133,13 @@ HOPELESS = {
         "203.0.113.7",
     ),
     "opens a window": ({"chat.py": "import socket, tkinter\ntkinter.Tk().mainloop()\n"}, "opens a window"),
-    "prints for ever": ({"chat.py": "import socket\nwhile True: print('x' * 999)\n"}, "none of"),
-    "waits for ever": ({"chat.py": "import socket\nwhile True: input()\n"}, "none of"),
+    "prints for ever": ({"chat.py": "import socket\nwhile True: print('x' * 999)\n"}, "no way to start it"),
+    "waits for ever": ({"chat.py": "import socket\nwhile True: input()\n"}, "no way to start it"),
     "ignores signals": (
         {
             "chat.py": "import socket, signal, time\nfor n in (1, 2, 15): signal.signal(n, 1)\nwhile True: time.sleep(9)\n"
         },
-        "none of",
+        "no way to start it",
     ),
     "a bad declaration": (
         {"grader.toml": "topology = 'mesh'\nclient = 3\n", "chat.py": "import socket\n"},
