@@ -20,8 +20,8 @@ from snippets.grader.reports import terminal
 from snippets.grader.reports.result import Result
 from snippets.grader.rubric import BadRequest, Settings, chosen, read_points
 
-NOT_CONTAINED = """Not contained ({}): the submission runs with your rights. It can use the network, read your files,
-and use up this machine; only its folder is a copy, and its processes are ended with it."""
+NOT_CONTAINED = """Not contained ({}): the submission runs with {}. It can use the network, read what these
+allow, and use up this machine; only its folder is a copy, and its processes are ended with it."""
 
 
 def arguments_of(words: list[str] | None) -> argparse.Namespace:
@@ -104,9 +104,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     chosen(settings)  # complains before anything is started
     if arguments.histories:
         arguments.histories.mkdir(parents=True, exist_ok=True)
-    if make(arguments.cage) is None:
+    cage = make(arguments.cage)
+    if cage is None or not cage.walls:
         reason = "as you asked" if arguments.cage == "none" else why_not()
-        console.print(NOT_CONTAINED.format(reason), style="yellow", highlight=False)
+        rights = "the rights of a user of its own" if cage else "your rights"
+        console.print(NOT_CONTAINED.format(reason, rights), style="yellow", highlight=False)
     if len(arguments.paths) > 1 or course.is_course(Path(arguments.paths[0])):
         return run_class(arguments, settings, console)
     return run_one(arguments, settings, console)

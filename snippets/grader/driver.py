@@ -146,6 +146,7 @@ class Chat:
         self._transport = TRANSPORTS[transport]
         self._run = os.urandom(8).hex()
         self._next_look = 0.0
+        self._walls = commands.cage is not None and commands.cage.walls
         self._selector = selectors.SelectSelector()  # epoll(7) rounds its time-outs up to a millisecond
 
     def __enter__(self) -> Chat:
@@ -473,7 +474,7 @@ class Chat:
             who.process.flush()
             self._read(who)
             if who.exit is None and (ended := who.process.exit()) is not None:
-                who.exit = through_walls(*ended) if self.commands.cage else ended
+                who.exit = through_walls(*ended) if self._walls else ended
                 while self._read(who) and who.shown_size < MAX_OUTPUT:
                     pass  # its last words
                 self.history.add("exited", who.name, status=ended[0], signal=ended[1])
@@ -485,10 +486,10 @@ class Chat:
             return
         self._next_look = time.monotonic() + LOOK
         alive = [who for who in self.participants.values() if who.alive]
-        sizes = {who.name: memory(who.process.pid, self.commands.cage is not None) for who in alive}
+        sizes = {who.name: memory(who.process.pid, self._walls) for who in alive}
         if sum(sizes.values()) > MEMORY:
             self._stop(max(alive, key=lambda who: sizes[who.name]), f"used more than {MEMORY >> 20} MB of memory")
-        if self.commands.cage and self.commands.folder and full(self.commands.folder.parent):
+        if self._walls and self.commands.folder and full(self.commands.folder.parent):
             for who in alive:
                 self._stop(who, "filled the space for files")
 

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 
-from snippets.grader.cage import ROOT, Cage, outer_wall
+from snippets.grader.cage import ROOT, Cage, OtherUser, outer_wall
 from snippets.grader.conventions import BadDeclaration
 from snippets.grader.discovery import Circumstances, NotDriven, discover
 from snippets.grader.grading import Outcome
@@ -59,10 +59,16 @@ def grade_apart(path: str, settings: Settings, cage: Cage | None, progress: Prog
             "path": path,
             "settings": {**asdict(settings), "histories": settings.histories and str(settings.histories.resolve())},
             "user": cage and cage.user,
+            "walls": cage is not None and cage.walls,
             "workspace": workspace,
         }
         process = subprocess.Popen(
-            [*(outer_wall(Path(workspace)) if cage else ()), sys.executable, "-m", "snippets.grader.single"],
+            [
+                *(outer_wall(Path(workspace)) if cage and cage.walls else ()),
+                sys.executable,
+                "-m",
+                "snippets.grader.single",
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -135,7 +141,8 @@ def main() -> None:
     settings = Settings(**asked["settings"])
     if settings.histories:
         settings = replace(settings, histories=Path(settings.histories))
-    cage = Cage(asked["user"]) if asked["user"] else None
+    kind = Cage if asked["walls"] else OtherUser
+    cage = kind(asked["user"]) if asked["user"] else None
 
     def say(**what: object) -> None:
         print(json.dumps(what), flush=True)
