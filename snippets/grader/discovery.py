@@ -93,13 +93,13 @@ def discover(what: str, workspace: Path, how: Circumstances | None = None) -> Su
     path, folder, how = Path(what), workspace / "submission", how or Circumstances()
     if path.is_dir():
         _copy(path, folder, what)
-        return _discover_in(path.resolve(), folder, how)
+        return _discover_in(path, folder, how)
     if path.is_file():
         folder.mkdir()
         for each in (path, path.with_name(DECLARATION)):
             if each.is_file():
                 shutil.copy(each, folder)
-        return _discover_in(path.resolve(), folder, how)
+        return _discover_in(path, folder, how)
     words = command_words(what)
     if not words or not shutil.which(words[0]) or (len(words) < 2 and not Path(words[0]).is_file()):
         raise NotDriven(f"{what}: no such file, folder or command")
