@@ -414,7 +414,7 @@ def merged(stage: Stage) -> None:
         for link in chat.links:
             link.set_faults(Coalescer(), Coalescer())
         people = chat.others()
-        single = stage.chat_on(chat, people, 2)[-1]
+        single = stage.chat_on(chat, people, 2)
         lines = chat.say_all(people[-1], [f"line {number} of two hundred" for number in range(1, 201)])
         stage.all_arrive(chat, lines, people)
         merged_lines(chat, lines, people)
@@ -422,13 +422,13 @@ def merged(stage: Stage) -> None:
             nameless_lines(chat, single, lines, people)
 
 
-def nameless_lines(chat: Chat, single: Event, lines: list[Event], people: list[Participant]) -> None:
-    """Raise Fails where a line comes without a name though a `single` line before had it: two in one message again."""
+def nameless_lines(chat: Chat, single: list[Event], lines: list[Event], people: list[Participant]) -> None:
+    """Raise Fails where a line comes without a name though `single` lines before had it: two in one message again."""
     names = {who.name: who.name for who in people}
     cells = [
-        cell for cell in delivery_matrix(chat.history, [single, *lines], names, names) if cell.sender != cell.receiver
+        cell for cell in delivery_matrix(chat.history, [*single, *lines], names, names) if cell.sender != cell.receiver
     ]
-    named = {cell.receiver for cell in cells if cell.nonce == single.details["nonce"] and not failures([cell])}
+    named = {cell.receiver for cell in cells if cell.nonce == single[-1].details["nonce"] and not failures([cell])}
     bad = [cell for cell in failures(cells, MISATTRIBUTED) if cell.receiver in named]
     if bad:
         raise Fails("lines come without a name, as part of the one before", *summary(bad), signs=["merged"])
