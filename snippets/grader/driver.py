@@ -41,6 +41,7 @@ STUCK = 1.0  # seconds without progress after which what a link holds is the doi
 MAX_RECORDED = 1 << 20  # bytes on links that are kept in the history
 TURN = 0.005  # seconds; how often pipes, exits and listeners are looked at, for they cannot be waited for
 LOOK = 0.1  # seconds; how often the use of memory and files is looked at
+LAST_WORDS = 0.2  # seconds
 MAX_OUTPUT = 8 << 20  # characters of one program's output that are kept
 SERVER = "server"
 ENDPOINTS = "{endpoints}"
@@ -233,7 +234,12 @@ class Chat:
             last = self.history.screen(who.name)[answered:].rpartition("\n")[2]
             return next((kind for kind, pattern in PROMPTS if re.search(pattern, last, re.IGNORECASE)), None)
 
-        while self.wait_until(lambda: asked_for() is not None or not who.alive, ASKING) and who.alive:
+        def asks() -> bool:
+            return asked_for() is not None or not who.alive
+
+        while who.alive:
+            if not self.wait_until(asks, ASKING) and not self.listens(who):
+                self.wait_until(lambda: asks() or self.listens(who), self.timeout)  # the machine may be busy
             kind = str(asked_for())
             if kind not in left:
                 return
@@ -371,7 +377,14 @@ class Chat:
             if now - last_busy >= allowed:
                 return False
             typing = any(who.process.has_input for who in self.participants.values())
-            self._selector.select(QUICK_TURN if busy or typing else min(allowed, TURN))
+            self._pause(QUICK_TURN if busy or typing else min(allowed, TURN))
+
+    def _pause(self, seconds: float) -> None:
+        """Wait for output; where none can be waited for, as with pipes, just wait: Windows selects from nothing never."""
+        if self._selector.get_map():
+            self._selector.select(seconds)
+        else:
+            time.sleep(seconds)
 
     def sees(self, who: Participant, line: Event) -> bool:
         """Whether a line has come up on somebody's screen, as far as its nonce tells."""
@@ -475,8 +488,7 @@ class Chat:
             self._read(who)
             if who.exit is None and (ended := who.process.exit()) is not None:
                 who.exit = through_walls(*ended) if self._walls else ended
-                while self._read(who) and who.shown_size < MAX_OUTPUT:
-                    pass  # its last words
+                self._read_last_words(who)
                 self.history.add("exited", who.name, status=ended[0], signal=ended[1])
         return moved
 
@@ -508,6 +520,13 @@ class Chat:
         elif text is None:
             self._stop_watching(who)
         return bool(text)
+
+    def _read_last_words(self, who: Participant) -> None:
+        """What a program said before it ended may come a little later; others may still have its terminal open."""
+        deadline = time.monotonic() + LAST_WORDS
+        while not who.output_ended and who.shown_size < MAX_OUTPUT and time.monotonic() < deadline:
+            if not self._read(who):
+                time.sleep(QUICK_TURN)
 
     def _stop_watching(self, who: Participant) -> None:
         if not who.output_ended and who.process.output is not None:

@@ -5,6 +5,7 @@ Bytes that the child does not take yet wait in a buffer, and what it prints is f
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Mapping, Sequence
 import ctypes
 import os
@@ -137,6 +138,17 @@ class PtyProcess(Process):
         )
         child.ptyproc.delayafterclose = child.ptyproc.delayafterterminate = 0  # 0.1 s a child otherwise
         super().__init__(child, child.pid, child.child_fd, child.child_fd)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def read(self) -> str | None:
+        """Straight from the descriptor: pexpect takes a dead child for the end of output, and may lose its last words."""
+        try:
+            data = os.read(self._input, READ_SIZE)
+        except BlockingIOError:
+            return ""
+        except OSError:  # EIO: nobody has the other end any more, and all was read
+            data = b""
+        return self._decoder.decode(data) if data else None
 
     def end_input(self) -> None:
         self.write(CTRL_D)

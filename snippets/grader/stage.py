@@ -69,7 +69,7 @@ class Stage:
             commands = copied(
                 self.submission.commands, Path(folder, "copy"), free_port("127.0.0.1") if insists else None
             )
-            with Chat(commands, transport=transport, timeout=self.patience()) as chat:
+            with Chat(commands, transport=transport, timeout=self.patience("start")) as chat:
                 chat.redirect = lambda original, port: copied(original, Path(folder, f"dials-{port}"), port)
                 try:
                     yield chat
