@@ -103,10 +103,7 @@ def broadcast(stage: Stage) -> None:
         unheard = chat.greet(people, stage.patience("start"))
         if unheard:
             hearers = {each.split(" does not hear ")[0] for each in unheard}
-            signs = [
-                "only one hears" if len(hearers) == len(people) - 1 else "",
-                "nobody hears" if len(unheard) == 6 else "",
-            ]
+            signs = ["only one hears"] if len(hearers) == len(people) - 1 else []
             raise Fails(*unheard, stage.waited("start"), *tracebacks(chat), signs=signs)
 
 

@@ -39,6 +39,7 @@ THIRD = "YJ"  # in a mesh, for with two peers a list looks like any other
 START, ASK, GREET = 2.5, 0.7, 1.5  # seconds for the steps of a trial
 MAX_PROGRAMS = 4
 MAX_SECONDS = 15.0
+ANY_NAME = "<name>"  # a word of a documented command that may be any name
 LISTENS, CONNECTED, TALKS = 1, 2, 3
 
 
@@ -157,24 +158,27 @@ def _documented(folder: Path, usable: list[Program]) -> Iterator[Candidate]:
             if program.path.stem in line:
                 words = line.rpartition(program.path.stem)[2].removeprefix(program.path.suffix).split()
                 for convention in all_conventions():
-                    if not convention.programs and words and _fits(words, convention):
+                    if not convention.programs and words and fits(words, convention):
                         yield program, program, replace(convention, id=f"{convention.id}, as its README says")
 
 
-def _fits(words: list[str], convention: Convention) -> bool:
+def fits(words: list[str], convention: Convention) -> bool:
     """Whether arguments look like those of a convention's server, client or peer."""
     kinds = [_kind(word) for word in words]
     for template in (convention.commands.server, convention.commands.client):
         wanted: list[str] = []
         for word in template:
-            wanted += [] if word == "{endpoints}" else [_kind(word.format(host="h.h", port="1", name="n"))]
+            wanted += [] if word == "{endpoints}" else [_kind(word.format(host="h.h", port="1", name=ANY_NAME))]
         open_end = "{endpoints}" in template
-        if kinds[: len(wanted)] == wanted and (open_end or len(kinds) == len(wanted)) and wanted:
+        fitting = all(want in (kind, ANY_NAME) for want, kind in zip(wanted, kinds, strict=False))
+        if wanted and fitting and len(kinds) >= len(wanted) and (open_end or len(kinds) == len(wanted)):
             return True
     return False
 
 
 def _kind(word: str) -> str:
+    if word == ANY_NAME:
+        return word
     word = word.strip("[]<>")
     if re.fullmatch(r"[\w.]+:(\d+|\w*port\w*)", word, re.IGNORECASE):
         return "host:port"

@@ -134,7 +134,7 @@ class Stage:
         if not who.alive:
             raise Fails(f"{who.name} ended: {last_words(chat, who)}", signs=["ended"])
         if not chat.listens(who):
-            raise Fails(f"nobody listens on port {who.port}; {self.waited('start')}", signs=["silent"])
+            raise Fails(f"nobody listens on port {who.port}; {self.waited('start')}")
 
     def newcomer_talks(self, chat: Chat, newcomer: Participant) -> None:
         """Raise Fails unless somebody who has come in late is heard by all, and hears all who can know of it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from snippets.grader.conventions import all_conventions
 from snippets.grader.diagnosis import (
     DECODE_EARLY,
     INPUT_BLOCKS,
@@ -19,6 +20,7 @@ from snippets.grader.diagnosis import (
     diagnose,
     place_in_traceback,
 )
+from snippets.grader.discovery import fits
 from snippets.grader.grading import (
     CHECKS,
     FAIL,
@@ -240,3 +242,17 @@ def test_a_reason_instead_of_outcomes() -> None:
 
 def test_long_lines_of_a_submission_are_cut() -> None:
     assert len(harmless("x" * 10_000)) < 400
+
+
+@pytest.mark.parametrize(
+    ("line", "convention"),
+    [
+        ("8001 127.0.0.1:8000", "PORT [HOST:PORT ...]"),
+        ("PORT [HOST:PORT ...]", "PORT [HOST:PORT ...]"),
+        ("8001 Alice 127.0.0.1:8000", "PORT NAME [HOST:PORT ...]"),
+        ("--port 8001", "--port PORT [HOST:PORT ...]"),
+        ("client localhost 8001", "server HOST PORT, client HOST PORT"),
+    ],
+)
+def test_a_documented_command_line_speaks_for_its_convention(line: str, convention: str) -> None:
+    assert convention in [each.id for each in all_conventions() if fits(line.split(), each)]
