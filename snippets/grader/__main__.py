@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 import signal
 import sys
+import tempfile
 import traceback
 
 from rich.console import Console
@@ -155,8 +156,12 @@ def run_class(arguments: argparse.Namespace, settings: Settings, console: Consol
 
     left = [task for task in tasks if task not in ready]
     try:
-        with progress.of_class(len(left), jobs, console) as tick:
-            course.grade_course(left, lambda: course.open_executor(jobs, arguments.scheduler), keep)
+        with (
+            tempfile.TemporaryDirectory(prefix="grader-", ignore_cleanup_errors=True) as scratch,
+            progress.of_class(len(left), jobs, console) as tick,
+        ):
+            Path(scratch).chmod(0o711)  # programs that run as another user must get through
+            course.grade_course(left, lambda: course.open_executor(jobs, scratch, arguments.scheduler), keep)
     finally:
         results.sort(key=lambda result: result.name)
         alike = suspicious({task.entry.name: Path(task.entry.path) for task in tasks if Path(task.entry.path).exists()})

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 import re
 import signal
+import tempfile
 from typing import Any
 
 import psutil
@@ -99,10 +100,14 @@ def _in_csv(path: Path) -> list[tuple[str, str]]:
         ]
 
 
-def open_executor(jobs: int, scheduler: str = "") -> contextlib.AbstractContextManager[Executor]:
-    """Processes here, or a Dask cluster whose scheduler has this address. Raises BadRequest, OSError."""
+def open_executor(jobs: int, scratch: str, scheduler: str = "") -> contextlib.AbstractContextManager[Executor]:
+    """Processes here, whose temporary files are in `scratch`, or a Dask cluster whose scheduler has this address.
+
+    Raises BadRequest, OSError.
+    """
     if not scheduler:
-        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=end_quietly)
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(jobs, context, initializer=prepare_worker, initargs=(scratch,))
     try:
         from distributed import Client
     except ImportError:
@@ -115,8 +120,9 @@ def open_executor(jobs: int, scheduler: str = "") -> contextlib.AbstractContextM
 _ending = False
 
 
-def end_quietly() -> None:
-    """In a worker: Ctrl-C ends what it grades, and lets it take nothing more."""
+def prepare_worker(scratch: str) -> None:
+    """In a worker: Ctrl-C ends what it grades, and lets it take nothing more; what it leaves if it is killed is found."""
+    tempfile.tempdir = scratch
 
     def end(*_: object) -> None:
         global _ending

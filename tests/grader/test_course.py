@@ -103,7 +103,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(students: Path, 
         text=True,
     )
     assert run.stdout
-    first = run.stdout.readline()
+    first = next(line for line in run.stdout if " of 5: " in line)
     family = psutil.Process(run.pid).children(recursive=True)
     run.send_signal(signal.SIGINT)
     _, errors = run.communicate(timeout=60)
@@ -176,7 +176,7 @@ def scheduler(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
         cwd=tmp_path,
     )
     try:
