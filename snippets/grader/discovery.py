@@ -128,14 +128,10 @@ def _plain_conventions() -> list[Convention]:
 
 def _discover_in(path: Path, folder: Path, how: Circumstances) -> Submission:
     if (folder / DECLARATION).is_file():
-        commands = declared(folder / DECLARATION)
-        return Submission(
-            path,
-            replace(commands, folder=folder, cage=how.cage, env=environment(folder)),
-            DECLARATION,
-            f"declared in {DECLARATION}",
-            _all_source(folder),
-        )
+        made = declared(folder / DECLARATION)
+        commands = replace(made, folder=folder, cage=how.cage, env=environment(folder))
+        start = try_out(commands, DECLARATION, how.slow).start  # taken as declared, however far it came
+        return Submission(path, commands, DECLARATION, f"declared in {DECLARATION}", _all_source(folder), start)
     found = [program_at(folder / path.name, folder)] if path.is_file() else [*programs(folder)]
     runnable = [program for program in found if program][:MAX_PROGRAMS]
     if not runnable:
@@ -266,9 +262,9 @@ def _play(chat: Chat, trial: Trial) -> None:
     for name in (*NAMES[1:], THIRD) if chat.commands.mesh else NAMES:
         others.append(chat.join(name))
         if chat.commands.mesh:
-            chat.wait_until(lambda: chat.listens(others[-1]) or not others[-1].alive, ASK * trial.slow)
-            chat.introduce(others[-1]) if not chat.listens(others[-1]) else None
-            chat.wait_until(lambda: chat.listens(others[-1]) or not others[-1].alive, START * trial.slow)
+            if not _listens_or_ends(chat, others[-1], ASK * trial.slow):
+                chat.introduce(others[-1])
+            _listens_or_ends(chat, others[-1], START * trial.slow)
     chat.introduce()
     talkers = [first, *others] if chat.commands.mesh else others
     chat.wait_until(
@@ -281,6 +277,10 @@ def _play(chat: Chat, trial: Trial) -> None:
     if not chat.greet(talkers, GREET * trial.slow):
         trial.reached = TALKS
         trial.commands = replace(trial.commands, names=_how_named(chat, talkers))
+
+
+def _listens_or_ends(chat: Chat, who: Participant, seconds: float) -> bool:
+    return chat.wait_until(lambda: chat.listens(who) or not who.alive, seconds)
 
 
 def _comes_to_listen(chat: Chat, first: Participant, trial: Trial) -> bool:
