@@ -42,6 +42,7 @@ MAX_RECORDED = 1 << 20  # bytes on links that are kept in the history
 TURN = 0.005  # seconds; how often pipes, exits and listeners are looked at, for they cannot be waited for
 LOOK = 0.1  # seconds; how often the use of memory and files is looked at
 LAST_WORDS = 0.2  # seconds
+ENDING = 5.0  # seconds
 MAX_OUTPUT = 8 << 20  # characters of one program's output that are kept
 SERVER = "server"
 ENDPOINTS = "{endpoints}"
@@ -544,11 +545,14 @@ class Chat:
         for who in self.participants.values():
             self._stop_watching(who)
             who.process.kill()
-        for stray in marked(self._run):
+        own = {who.process.pid for who in self.participants.values()}
+        strays = [each for each in marked(self._run) if each.pid not in own]
+        for stray in strays:
             with contextlib.suppress(psutil.Error):
                 stray.kill()
         for who in self.participants.values():
             who.process.free()
+        psutil.wait_procs(strays, ENDING)  # on a busy machine a killed process may still have to die
         self._selector.close()
 
 
