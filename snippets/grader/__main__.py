@@ -15,7 +15,7 @@ from rich.table import Table
 
 from snippets.grader import course, progress, reports
 from snippets.grader.alike import suspicious
-from snippets.grader.cage import NoCage, make, why_not
+from snippets.grader.cage import Cage, NoCage, make, why_not
 from snippets.grader.grading import CHECKS
 from snippets.grader.reports import terminal
 from snippets.grader.reports.result import Result
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.compare:
         return compare(arguments.compare[0], arguments.compare[1], console)
     points = read_points(arguments.points) if arguments.points else {}
-    settings = Settings(tuple(arguments.only), points, arguments.seed, 2, arguments.histories)
+    settings = Settings(tuple(arguments.only), points, arguments.seed, histories=arguments.histories)
     chosen(settings)  # complains before anything is started
     if arguments.histories:
         arguments.histories.mkdir(parents=True, exist_ok=True)
@@ -112,10 +112,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.print(NOT_CONTAINED.format(reason, rights), style="yellow", highlight=False)
     if len(arguments.paths) > 1 or course.is_course(Path(arguments.paths[0])):
         return run_class(arguments, settings, console)
-    return run_one(arguments, settings, console)
+    return run_one(arguments, settings, cage, console)
 
 
-def run_one(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
+def run_one(arguments: argparse.Namespace, settings: Settings, cage: Cage | None, console: Console) -> int:
     """Grade one submission, as often as asked for, and report the worst run."""
     settings.jobs = arguments.jobs or settings.jobs
     wanted = [each.partition("=") for each in arguments.report]
@@ -126,7 +126,7 @@ def run_one(arguments: argparse.Namespace, settings: Settings, console: Console)
         Path(file).open("a").close()  # complains before anything is started
     results = []
     for turn in range(arguments.repeat):
-        results.append(progress.grade_one(arguments.paths[0], settings, make(arguments.cage), console))
+        results.append(progress.grade_one(arguments.paths[0], settings, cage, console))
         if arguments.repeat > 1:
             console.print(f"run {turn + 1} of {arguments.repeat}: {results[-1].points:g} of {results[-1].of:g} points")
     worst = max(results, key=lambda result: (result.status, -result.points))

@@ -191,27 +191,24 @@ def grade_course(
         path = Path(task.entry.path)
         same.setdefault(essence(path) if path.exists() else task.entry.path, []).append(task)
 
+    twins = {task: others for task, *others in same.values()}
+    left = dict.fromkeys(twins, 0)  # how often the process that graded it was killed
+
     def finished(task: Task, result: Result) -> None:
+        del left[task]
         done(task.entry, result)
-        (twins,) = [each for each in same.values() if task in each]
-        for twin in twins[1:]:
+        for twin in twins[task]:
             done(twin.entry, _as_twin(twin, result))
 
-    left = {task: 0 for task, *_ in same.values()}
     while left:
         try:
-            _grade_all(list(left), open_executor, lambda task, result: finished(left_out(left, task), result))
+            _grade_all(list(left), open_executor, finished)
         except BrokenExecutor:
             for task in list(left):
                 left[task] += 1
                 if left[task] >= ATTEMPTS:
                     reason = f"the process that graded it was killed {ATTEMPTS} times"
-                    finished(left_out(left, task), Result(task.entry.path, name=task.entry.name, reason=reason))
-
-
-def left_out(left: dict[Task, int], task: Task) -> Task:
-    del left[task]
-    return task
+                    finished(task, Result(task.entry.path, name=task.entry.name, reason=reason))
 
 
 def _as_twin(twin: Task, result: Result) -> Result:

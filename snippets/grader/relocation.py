@@ -52,12 +52,11 @@ def plain_files(root: Path) -> Iterator[Path]:
 def is_plain(path: Path, root: Path) -> bool:
     """Whether a path is a file that can be read, not a pipe or a device, nor a link that leads out of root."""
     try:
-        kind = path.resolve(strict=True).stat().st_mode
+        real = path.resolve(strict=True)
+        kind = real.stat().st_mode
     except (OSError, RuntimeError):  # a link to nowhere, or to itself
         return False
-    if not path.resolve().is_relative_to(root.resolve()):
-        return False
-    return stat.S_ISREG(kind) and os.access(path, os.R_OK)
+    return real.is_relative_to(root.resolve()) and stat.S_ISREG(kind) and os.access(path, os.R_OK)
 
 
 def copied(commands: Commands, target: Path, port: int | None = None) -> Commands:
