@@ -48,24 +48,25 @@ def main() -> int:
 
 
 def cost_of_the_cage(folder: Path, count: int) -> None:
-    """Grade the same class twice, and print the seconds for a submission and their ratio."""
+    """Grade the same class without a cage, with one, and with one and too many at once; compare times and verdicts."""
     entries = itertools.islice(_mixed(), count)
     for number, entry in enumerate(entries):
         variants.make(entry, folder / "class" / f"{number:02}")
     seconds = {}
-    for kind in ("none", "bwrap"):
-        words = [str(folder / "class"), "--output", str(folder / kind), "--cage", kind]
+    cores = os.cpu_count() or 1
+    for kind, jobs in (("none", cores), ("bwrap", cores), ("crowded", 4 * cores)):
+        cage = "none" if kind == "none" else "bwrap"
+        words = [str(folder / "class"), "--output", str(folder / kind), "--cage", cage, "--jobs", str(jobs)]
         began = time.monotonic()
         subprocess.run(
             [sys.executable, "-m", "snippets.grader", *words], cwd=variants.ROOT, stdout=subprocess.DEVNULL, check=False
         )
         seconds[kind] = (time.monotonic() - began) / count
-    print(
-        f"{count} submissions on {os.cpu_count()} cores, seconds each: {seconds['none']:.2f} without a cage, ", end=""
-    )
+    print(f"{count} submissions on {cores} cores, seconds each: {seconds['none']:.2f} without a cage, ", end="")
     print(f"{seconds['bwrap']:.2f} with one; ratio {seconds['bwrap'] / seconds['none']:.2f}")
-    differ = course.differences(course.load(folder / "none"), course.load(folder / "bwrap"))
-    print(f"verdicts that differ: {len(differ)}", *differ, sep="\n  ", flush=True)
+    for other, what in (("none", "without a cage"), ("crowded", f"with {4 * cores} at once")):
+        differ = course.differences(course.load(folder / "bwrap"), course.load(folder / other))
+        print(f"verdicts that differ {what}: {len(differ)}", *differ, sep="\n  ", flush=True)
 
 
 def _mixed() -> Iterator[dict[str, object]]:

@@ -158,7 +158,7 @@ def run_class(arguments: argparse.Namespace, settings: Settings, console: Consol
     try:
         with (
             tempfile.TemporaryDirectory(prefix="grader-", ignore_cleanup_errors=True) as scratch,
-            progress.of_class(len(left), jobs, console) as tick,
+            progress.of_class(len(left), jobs, Path(scratch), console) as tick,
         ):
             Path(scratch).chmod(0o711)  # programs that run as another user must get through
             course.grade_course(left, lambda: course.open_executor(jobs, scratch, arguments.scheduler), keep)

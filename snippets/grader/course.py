@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
 import contextlib
 import csv
@@ -23,11 +23,12 @@ from snippets.grader.alike import essence, fingerprint
 from snippets.grader.conventions import DECLARATION
 from snippets.grader.reports import as_json
 from snippets.grader.reports.result import Result
-from snippets.grader.rubric import BadRequest, Settings
+from snippets.grader.rubric import BadRequest, Settings, chosen
 from snippets.grader.single import grade_apart
 from snippets.grader.sources import programs
 
 RESULTS = "results"  # the folder of the JSON files
+NOTE = ".doing"  # the end of the names of the workers' notes
 ATTEMPTS = 3  # of a submission whose worker was killed
 VERSION = 1  # of what a verdict means; results of another one are not gone on with
 
@@ -118,11 +119,14 @@ def open_executor(jobs: int, scratch: str, scheduler: str = "") -> contextlib.Ab
 
 
 _ending = False
+_notes: Path | None = None  # the folder in which this worker notes how far it is
 
 
 def prepare_worker(scratch: str) -> None:
     """In a worker: Ctrl-C ends what it grades, and lets it take nothing more; what it leaves if it is killed is found."""
+    global _notes
     tempfile.tempdir = scratch
+    _notes = Path(scratch)
 
     def end(*_: object) -> None:
         global _ending
@@ -137,10 +141,38 @@ def grade_task(task: Task) -> dict[str, Any]:
     if _ending:
         raise KeyboardInterrupt
     path = task.entry.path
-    result = grade_apart(path, task.settings, cage.make(task.cage))
+    with _noting(task) as progress:
+        result = grade_apart(path, task.settings, cage.make(task.cage), progress)
     known = Path(path).exists()
     result = replace(result, name=task.entry.name, fingerprint=_stamp(task) if known else "")
     return as_json.to_dict(result)
+
+
+@contextlib.contextmanager
+def _noting(task: Task) -> Iterator[Callable[[object], None]]:
+    """Gives a function to be called after each check: it notes how far the submission is, while this lasts."""
+    note = _notes / f"{task.entry.name}{NOTE}" if _notes else None
+    total, done = len(chosen(task.settings)), -1
+
+    def progress(_: object) -> None:
+        nonlocal done
+        done += 1
+        if note:
+            note.write_text(f"{done} of {total} checks" if done else "how is it started?", encoding="utf-8")
+
+    progress(None)
+    try:
+        yield progress
+    finally:
+        if note:
+            note.unlink()
+
+
+def at_work(scratch: Path) -> Iterator[tuple[str, str]]:
+    """Who is being graded by processes here, and how far that is."""
+    for note in sorted(scratch.glob(f"*{NOTE}")):
+        with contextlib.suppress(OSError):  # it has just ended
+            yield note.name.removesuffix(NOTE), note.read_text(encoding="utf-8")
 
 
 def _stamp(task: Task) -> str:

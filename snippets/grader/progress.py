@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import contextlib
+from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from snippets.grader.cage import Cage
+from snippets.grader.course import at_work
 from snippets.grader.reports.result import Result, harmless
 from snippets.grader.rubric import Settings, chosen
 from snippets.grader.single import grade_apart
@@ -30,9 +33,26 @@ def grade_one(path: str, settings: Settings, cage: Cage | None, console: Console
         return grade_apart(path, settings, cage, lambda outcome: bar.update(task, advance=1, description=outcome.id))
 
 
+class _ClassBar(Progress):
+    """A bar, and below it a line for each submission that is being graded: who, and how far."""
+
+    def __init__(self, scratch: Path, console: Console) -> None:
+        self._scratch = scratch
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        super().__init__(*columns, console=console, transient=True)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        for name, how_far in at_work(self._scratch):
+            yield Text(f"  {name}: {how_far}", overflow="ellipsis", no_wrap=True)
+
+
 @contextlib.contextmanager
-def of_class(total: int, jobs: int, console: Console) -> Iterator[Tick]:
-    """Gives a function to be called with each result: a bar with the time left, or a line a submission."""
+def of_class(total: int, jobs: int, scratch: Path, console: Console) -> Iterator[Tick]:
+    """Gives a function to be called with each result: a bar with who is at what and the time left, or a line a submission.
+
+    `scratch` is the folder in which the workers note how far they are.
+    """
     done = 0
 
     def line(name: str, result: Result) -> str:
@@ -44,14 +64,7 @@ def of_class(total: int, jobs: int, console: Console) -> Iterator[Tick]:
     if not console.is_terminal:
         yield lambda name, result: console.print(line(name, result), highlight=False, markup=False)
         return
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as bar:
+    with _ClassBar(scratch, console) as bar:
         task = bar.add_task(f"grading, {min(jobs, total)} at once", total=total)
 
         def tick(name: str, result: Result) -> None:

@@ -58,6 +58,7 @@ MISCHIEF = {
     "closes all": ("if sys.argv[1] == 'server': os.closerange(0, 3)", ""),
     "changes directory": ("os.chdir('/')", FINE),
 }
+WORST = ("a fork bomb", "a memory bomb", "a disk filler", "a daemon", "kills all it sees")
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +100,28 @@ def test_mischief_ends_with_its_submission(name: str, tmp_path: Path) -> None:
     assert status in (0, 1, 2), output
     assert not report["failed"]
     assert shown in output
+
+
+@CAGED
+def test_a_class_goes_on_whatever_its_members_do(tmp_path: Path) -> None:
+    members = {"anna": "", **{name: MISCHIEF[name][0] for name in WORST}, "zoe": "x = 'of my own'"}
+    for name, mischief in members.items():
+        (tmp_path / "class" / name).mkdir(parents=True)
+        program(tmp_path / "class" / name, mischief)
+    output = tmp_path / "grades"
+    words = [str(tmp_path / "class"), "--cage", "bwrap", "--output", str(output), "--only", "joins"]
+    done = subprocess.run(
+        [sys.executable, "-m", "snippets.grader", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (output / "results").glob("*.json")}
+    assert found.keys() == members.keys(), done.stdout + done.stderr
+    assert [found[name]["points"] for name in ("anna", "zoe")] == [8, 8]
+    assert not [name for name, each in found.items() if each["failed"]]
 
 
 @CAGED

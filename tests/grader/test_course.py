@@ -11,6 +11,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pexpect
 import psutil
 import pytest
 
@@ -116,6 +117,24 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(students: Path, 
     assert (output / "index.html").exists()
     assert f"{done} of 5 are graded already" in grader(students, "--output", output, *QUICK).stdout
     assert len(results(output)) == 5
+
+
+def test_the_bar_says_who_is_at_what_and_how_long_it_will_take(students: Path, tmp_path: Path) -> None:
+    run = pexpect.spawn(
+        sys.executable,
+        words(students, "--output", tmp_path / "grades", *QUICK)[1:],
+        cwd=str(ROOT),
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"},
+        dimensions=(30, 100),
+        timeout=100,
+        encoding="utf-8",
+    )
+    run.expect(r"at once [\s\S]*?0/4[\s\S]*?  anna: (how is it started|\d of 2 checks)")
+    run.expect(r"[1-4]/4[\s\S]*?\d:\d\d:\d\d")
+    run.expect("Pages for each and for the class")
+    run.expect(pexpect.EOF)
+    run.close()
+    assert run.exitstatus == 2
 
 
 def test_a_submission_whose_worker_is_killed_is_graded_again(tmp_path: Path) -> None:
