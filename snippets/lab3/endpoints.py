@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import ipaddress
 import socket
 import sys
 
@@ -39,6 +40,12 @@ def show_endpoint(endpoint: Address) -> str:
     """`host:port`, the host in brackets if it is an IPv6 address (RFC 3986, section 3.2.2)."""
     host, port = endpoint
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to this host never leaves this one. Raises OSError if there is no such host."""
+    found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
+    return all(ipaddress.ip_address(str(each[4][0]).partition("%")[0]).is_loopback for each in found)
 
 
 def as_address(endpoint: Address | str) -> Address:

@@ -10,6 +10,9 @@ or without a server, each peer listening and dialling those it is told of:
     python -m snippets.lab3.exercise_tcp_group_chat peer 8081
     python -m snippets.lab3.exercise_tcp_group_chat peer 8082 127.0.0.1:8081
 
+What else a member can do, each in a file of its own: private_messages.py, file_transfer.py; type /help. What a server can
+ask for: accounts.py, tls.py.
+
 Leave with exit, quit, exit(), the end of input (Ctrl-D; on Windows Ctrl-Z and Enter) or Ctrl-C.
 
 Experiment: stop a client with Ctrl-Z and let the others chat on; `kill -9` it; start a second one under its name.
@@ -19,27 +22,40 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 import os
+from pathlib import Path
 import queue
 import signal
+import socket
 import sys
 import threading
 import time
 from typing import Any, NoReturn, TypeVar
 
-from snippets.lab3.endpoints import Address, address, show_endpoint
-from snippets.lab3.framing import FramingError
-from snippets.lab3.room import Admit, Broadcast, Dismiss, Message, RefusedError, Room, Tell, parse, to_json
-from snippets.lab3.terminal import TURN, finish, log, prompt, show, typed_lines
+from snippets.lab3 import file_offers, private_messages, tls
+from snippets.lab3.account_commands import USAGE, UsageError, manage_accounts
+from snippets.lab3.accounts import Accounts, Door
+from snippets.lab3.endpoints import Address, address, dial, is_loopback, show_endpoint
+from snippets.lab3.file_offers import MAX_FILE, Cut, FileRoom
+from snippets.lab3.file_transfer import Carrier, Files
+from snippets.lab3.framing import MAX_MESSAGE, FramingError
+from snippets.lab3.private_messages import PrivateRoom
+from snippets.lab3.room import Admit, Broadcast, Dismiss, Message, RefusedError, Tell, parse, to_json
+from snippets.lab3.slash_commands import TypedWrongError, do_typed
+from snippets.lab3.terminal import TURN, finish, log, prompt, show, typed_lines, without_echo
 from snippets.lab3.text import harmless
 from snippets.lab3.toolkit import Client, Connection, Server
 
 DEFAULT = ("127.0.0.1", 12345)
 INTERRUPTS = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGBREAK", None)])]
 _Role = TypeVar("_Role")
+_WAKE = object()  # among the typed lines: look again
 EXIT_WORDS = {"exit", "quit", "exit()"}
 MAX_NAMELESS = 1_000  # connections that have not joined yet; the oldest makes room for the next
 REMEMBERED = 1_000  # numbers of a peer's last lines
+LOGIN_TIME = 60.0  # seconds to log in, where that is needed; the handshake of TLS included
+LOGIN_LIMIT = 4096  # bytes of a message from somebody who has not
 SHUTDOWN = 0.8  # seconds the members have to take what was sent and to go
 
 LINES = {  # how an event looks on the screen
@@ -52,7 +68,20 @@ LINES = {  # how an event looks on the screen
     "lost": "* {name} is lost: {reason}",
     "said": "{name}: {text}",
     "closing": "* The server is closing",
+    **private_messages.LINES,
+    **file_offers.LINES,
 }
+
+
+@dataclass
+class Options:
+    """What a program was told besides its endpoint."""
+
+    wrap: tls.Wrap | None = None  # a server's; a client has one for each host
+    wrap_for: Callable[[str], tls.Wrap | None] = lambda host: None
+    door: Door | None = None
+    downloads: Path = Path("downloads")
+    max_file: int = MAX_FILE
 
 
 def line_for(event: Message) -> str | None:
@@ -86,19 +115,30 @@ class ChatServer:
     """Runs a Room over a Server. Decisions are made, and put into the writer's queue, under one lock: so all members
     see the same order. Sending happens elsewhere, so nobody can hold up anybody."""
 
-    def __init__(self, endpoint: Address) -> None:
-        self._room: Room[Connection] = Room(default_name=lambda connection: str(connection.remote_address[1]))
+    def __init__(self, endpoint: Address, options: Options) -> None:
+        self._room: FileRoom[Connection] = FileRoom(lambda member: str(member.remote_address[1]), options.max_file)
+        self._carrier = Carrier(self._size_of)
+        self._door = options.door
+        self._guarded = bool(options.door or options.wrap)
         self._connections: dict[Connection, str] = {}  # each with the reason for its end, as far as it is known
-        self._nameless: dict[Connection, None] = {}
+        self._nameless: dict[Connection, float] = {}  # each with the time at which it came
         self._lock = threading.Lock()
         self._closing = False
-        self._server = Server(endpoint)
+        self._server = Server(endpoint, wrap=options.wrap)
         self._server.callback = self._on_server_event  # only now may events come: they use what is assigned above
+
+    def close_late(self) -> None:
+        """Where one must log in: end the connections that take too long for it."""
+        with self._lock:
+            late = [each for each, came in self._nameless.items() if time.monotonic() - came > LOGIN_TIME]
+        for connection in late if self._guarded else ():
+            connection.close(timeout=0)
 
     def close(self) -> None:
         """Stop listening, tell the members, give them SHUTDOWN seconds."""
         deadline = time.monotonic() + SHUTDOWN
         self._server.close()
+        self._carrier.close()
         with self._lock:
             self._closing = True
             connections = list(self._connections)
@@ -123,14 +163,18 @@ class ChatServer:
     def _make_room_for(self, connection: Connection) -> None:
         with self._lock:
             self._connections[connection] = "the connection ended without a goodbye"
-            self._nameless[connection] = None
+            self._nameless[connection] = time.monotonic()
             oldest = next(iter(self._nameless)) if len(self._nameless) > MAX_NAMELESS else None
         if oldest:
             oldest.close(timeout=0)
+        if self._guarded:
+            connection.limit = LOGIN_LIMIT
 
     def _on_connection_event(
         self, event: str, payload: str | None, connection: Connection, error: Exception | None
     ) -> None:
+        if payload is not None and (self._door or connection in self._nameless):
+            payload = self._at_the_door(connection, payload)
         with self._lock:
             if event == "message" and payload is not None:
                 self._carry_out(self._room.handle(connection, payload))
@@ -144,6 +188,27 @@ class ChatServer:
                     self._carry_out(self._room.lost(connection, reason))
                 log(f"{show_endpoint(connection.remote_address)} disconnected")
 
+    def _at_the_door(self, connection: Connection, payload: str) -> str | None:
+        """What of a message is for the room. Not under the lock: checking a password takes a fifth of a second."""
+        asked = parse_or_nothing(payload)
+        if asked.get("do") == "carry" and connection in self._nameless:
+            with self._lock:
+                del self._nameless[connection], self._connections[connection]
+            self._carrier.take(connection, asked)
+            return None
+        if self._door and asked.get("do") == "join":
+            name, password = str(asked.get("name", "")), str(asked.get("password", ""))
+            problem = self._door.why_not(name, password, connection.remote_address[0])
+            if problem:
+                refusal = {"event": "refused", "do": "join", "reason": problem, "needs": "password"}
+                send_if_open(connection, refusal)
+                return None
+        return payload
+
+    def _size_of(self, ticket: str) -> int | None:
+        offer = self._room.offers.get(ticket)
+        return offer.size if offer and offer.accepted else None
+
     def _carry_out(self, actions: Iterable[Any]) -> None:
         for action in actions:
             match action:
@@ -155,33 +220,67 @@ class ChatServer:
                         log(line_for(event) or "")
                 case Admit(whom):
                     self._nameless.pop(whom, None)
+                    whom.limit = MAX_MESSAGE
                     self._server.admit(whom)
                 case Dismiss(whom):
                     whom.close(timeout=0)
+                case Cut(ticket):
+                    self._carrier.cut(ticket)
 
 
 # -- the user's side, with a server or without -------------------------------------------------------------------------
 
 
 class UserSide:
-    """Asks for a name and then takes what is typed. Subclasses know who is to hear it."""
+    """Asks for a name and then takes what is typed. Subclasses know who is to hear it.
 
-    def __init__(self) -> None:
-        self._todo: queue.Queue[str | None] = queue.Queue(maxsize=1_000)  # None: there will be no more
+    `before`: whose place we take; we are called as it was, and go on with what is typed.
+    """
+
+    def __init__(self, before: UserSide | None = None) -> None:
+        self._todo: queue.Queue[Any] = before._todo if before else queue.Queue(maxsize=1_000)  # None: that is all
+        self._unsent: list[Any] = before._unsent if before else []  # taken from there, and not done
+        self._before = before
         self._ended = threading.Event()
+        self.name = ""
         self.joined = False
 
     def run(self) -> None:
         """Until the user or the other side has had enough."""
-        self.ask_name()
-        threading.Thread(target=self._read_typed_lines, daemon=True).start()
-        while (line := wait_for(self._todo)) is not None and line.strip() not in EXIT_WORDS:
-            if self._ended.is_set():
-                return
+        if self._before:
+            self.join(self._before.name)
+        else:
+            self.ask_name()
+            threading.Thread(target=self._read_typed_lines, daemon=True).start()
+        while (line := self._next_line()) is not None and line.strip() not in EXIT_WORDS:
             if not self.joined:
                 self.join(line)
+            elif line.startswith("/") and not line.startswith("//"):
+                self._do_typed(line)
             elif line.strip():
-                self.say(line)
+                self.say(line[1:] if line.startswith("//") else line)
+
+    def _next_line(self) -> str | None:
+        """The next line that was typed; None if there will be none, or if we have ended: then it is kept."""
+        while True:
+            line = self._unsent.pop(0) if self._unsent and not self._ended.is_set() else wait_for(self._todo)
+            if self._ended.is_set():
+                self._unsent += [line] if line is not _WAKE else []
+                return None
+            if line is not _WAKE:
+                return line  # type: ignore[no-any-return]
+
+    def _do_typed(self, line: str) -> None:
+        try:
+            do_typed(self, line)
+        except TypedWrongError as problem:
+            show(f"* {problem}")
+
+    tell_user = staticmethod(show)
+
+    def ask(self, command: Message) -> None:
+        """Ask the room for something."""
+        raise NotImplementedError
 
     def ask_name(self) -> None:
         prompt("Your name (empty: your port number)?")
@@ -190,7 +289,7 @@ class UserSide:
         """Make `run` return. From any thread."""
         self._ended.set()
         try:
-            self._todo.put_nowait(None)
+            self._todo.put_nowait(_WAKE)
         except queue.Full:
             pass  # then the main thread has a next line to take, and looks before it does
 
@@ -209,45 +308,89 @@ class UserSide:
 class ChatClient(UserSide):
     """The member of a room that a server runs."""
 
-    def __init__(self, endpoint: Address) -> None:
-        super().__init__()
+    def __init__(self, endpoint: Address, options: Options, before: UserSide | None = None) -> None:
+        super().__init__(before)
         self._answers: queue.SimpleQueue[Message] = queue.SimpleQueue()  # to our wish to join
+        self.endpoint = endpoint
+        self.gone = False  # the server has left us, not we the server
         self.lost = False
-        self._connection = Client(endpoint)
+        self._heard = False  # anything at all
+        self._wrap = options.wrap_for(endpoint[0])
+        self.files = Files(self.ask, self._dial_again, options.downloads, options.max_file)
+        self._connection = Client(endpoint, wrap=self._wrap)
         show(f"Connected to {show_endpoint(self._connection.remote_address)}")
         self._connection.callback = self._on_event  # only now may events come
 
     def join(self, name: str) -> None:
-        self._send({"do": "join", "name": name})
-        self.joined = wait_for(self._answers)["event"] == "welcome"
+        answer = self._try_to_join({"do": "join", "name": name})
+        if answer.get("needs") == "password" and (password := self._ask_password()):
+            answer = self._try_to_join({"do": "join", "name": name, "password": password})
+        self.joined = answer["event"] == "welcome"
+        self.name = answer.get("name", "")
         if not self.joined and not self._ended.is_set():
             self.ask_name()
 
     def say(self, text: str) -> None:
-        self._send({"do": "say", "text": text})
+        if not self._send({"do": "say", "text": text}):
+            self._unsent.append(text)
+
+    def ask(self, command: Message) -> None:
+        self._send(command)
+
+    def _try_to_join(self, wish: Message) -> Message:
+        self._send(wish)
+        answer: Message = wait_for(self._answers)
+        if answer["event"] == "close" and not (self._heard or self._wrap):
+            show("* The server has hung up without a word; does it want TLS? --ca or --fingerprint")
+        return answer
+
+    def _ask_password(self) -> str | None:
+        """What is typed next, unseen; None if it would travel where others can read it, or nothing more is typed."""
+        if not (self._wrap or is_loopback(self._connection.remote_address[0])):
+            show("* A password goes over TLS only: --ca or --fingerprint")
+            self.end()
+            return None
+        with without_echo():
+            prompt("Password?")
+            password = self._next_line()
+        if password is None:
+            self.end()
+        return password
+
+    def _dial_again(self) -> socket.socket:
+        connected = dial(self.endpoint)
+        return self._wrap(connected) if self._wrap else connected
 
     def close(self) -> None:
         """Say goodbye, see that it is sent, and hang up."""
+        self.files.close()
         if not self._connection.closed:
             self._send({"do": "leave"})
         self._connection.close()
         show("Disconnected from server")
 
-    def _send(self, command: Message) -> None:
+    def _send(self, command: Message) -> bool:
+        """Returns whether there was still a connection to send it by."""
         try:
             self._connection.send(to_json(command))
         except FramingError as error:
             show(f"* Not sent: {error}")
         except ConnectionError:
             self.end()
+            return False
+        return True
 
     def _on_event(self, event: str, payload: str | None, connection: Connection, error: Exception | None) -> None:
         if event == "message" and payload is not None:
-            self._on_message(parse_or_nothing(payload))
+            self._heard = True
+            message = parse_or_nothing(payload)
+            if self.files.on_event(message):
+                self._on_message(message)
         elif event == "error":
             self.lost = True
             show(f"* The connection is lost: {describe(error)}")
         elif event == "close":
+            self.gone = True
             self.end()
             self._answers.put({"event": "close"})
 
@@ -272,7 +415,7 @@ class ChatPeer(UserSide):
         self._reasons: dict[str, str] = {}
         self._said = 0
         self._heard: dict[str, set[int]] = {}  # the numbers of each peer's lines, for they may come by two links
-        self._room: Room[str] = Room(default_name=self._default_name)
+        self._room: PrivateRoom[str] = PrivateRoom(default_name=self._default_name)
         self._lock = threading.Lock()
         self._leaving = False
         self._server = Server(endpoint)
@@ -304,6 +447,10 @@ class ChatPeer(UserSide):
             self._server.broadcast(to_json({"do": "say", "text": text, "number": self._said}))
         except FramingError as error:
             show(f"* Not sent: {error}")
+
+    def ask(self, command: Message) -> None:
+        with self._lock:
+            self._carry_out(self._room.handle(self._id, command))
 
     def close(self) -> None:
         """Say goodbye to all and hang up."""
@@ -372,6 +519,8 @@ class ChatPeer(UserSide):
                 if not self._identify(link, message):
                     return
                 message = self._with_a_free_name(link, message)
+            elif message.get("do") == "tell":
+                message = {**message, "to": self._room.name_of(self._id) or ""}  # who has our line means us
             elif self._is_repeated(link, message):
                 return
             self._carry_out(self._room.handle(self._links[link] or "", message), link)
@@ -414,8 +563,12 @@ class ChatPeer(UserSide):
         for action in actions:
             match action:
                 case Tell(whom, event) if whom == self._id:
-                    self.joined = event["event"] == "welcome"
+                    if event["event"] == "welcome" or event.get("do") == "join":
+                        self.joined = event["event"] == "welcome"
                     show_event(event)
+                case Tell(whom, {"event": "told", "text": text}):
+                    nearest = next(link for link, peer in self._links.items() if peer == whom)
+                    send_if_open(nearest, {"do": "tell", "text": text})
                 case Tell(_, event) if link:
                     send_if_open(link, event)
                 case Broadcast(event, exclude) if exclude != self._id:
@@ -430,6 +583,8 @@ class ChatPeer(UserSide):
 
 def describe(error: BaseException | None) -> str:
     """An error in a few words."""
+    if verdict := getattr(error, "verify_message", None):
+        return f"the server's certificate is not to be trusted: {verdict}"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
@@ -469,11 +624,11 @@ def carries_port(word: str) -> bool:
     return word.count(":") == 1 or "]:" in word
 
 
-def serve(own: list[Address]) -> None:
-    server = listening(ChatServer, own[0])
+def serve(own: list[Address], options: Options) -> None:
+    server = listening(lambda endpoint: ChatServer(endpoint, options), own[0])
     try:
         while not threading.Event().wait(TURN):
-            pass
+            server.close_late()
     finally:
         ignore_interrupts()
         server.close()
@@ -488,10 +643,16 @@ def listening(role: Callable[[Address], _Role], where: Address) -> _Role:
         raise OSError(f"{show_endpoint(where)}: {describe(error)}") from None
 
 
-def join(servers: list[Address]) -> None:
-    client = first_that_answers(servers)
+def join(servers: list[Address], options: Options) -> None:
+    """Take part by way of the first server that answers; if it goes away, of the next one."""
+    client = first_that_answers(servers, options)
     try:
         client.run()
+        while client.gone and client.joined and len(servers) > 1:
+            at = servers.index(client.endpoint) + 1
+            show(f"* {show_endpoint(client.endpoint)} is gone; trying the next one")
+            client = first_that_answers([*servers[at:], *servers[:at]], options, client)
+            client.run()
     finally:
         ignore_interrupts()
         client.close()
@@ -499,19 +660,19 @@ def join(servers: list[Address]) -> None:
         sys.exit(1)
 
 
-def first_that_answers(servers: list[Address]) -> ChatClient:
+def first_that_answers(servers: list[Address], options: Options, before: ChatClient | None = None) -> ChatClient:
     for endpoint in servers[:-1]:
         try:
-            return ChatClient(endpoint)
+            return ChatClient(endpoint, options, before)
         except OSError as error:
             show(f"{show_endpoint(endpoint)}: {describe(error)}")
     try:
-        return ChatClient(servers[-1])
+        return ChatClient(servers[-1], options, before)
     except OSError as error:
         raise OSError(f"{show_endpoint(servers[-1])}: {describe(error)}") from None
 
 
-def take_part(own_and_others: list[Address]) -> None:
+def take_part(own_and_others: list[Address], options: Options) -> None:
     own, *others = own_and_others
     peer = listening(ChatPeer, own)
     try:
@@ -536,18 +697,76 @@ def ignore_interrupts() -> None:
         signal.signal(each, signal.SIG_IGN)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="A group chat over TCP.")
-    parser.add_argument("role", choices=ROLES)
-    parser.add_argument("endpoint", nargs="*", help="HOST PORT, HOST:PORT or PORT; default {}:{}".format(*DEFAULT))
+    parser.add_argument("role", choices=[*ROLES, "account"])
+    parser.add_argument(
+        "endpoint",
+        nargs="*",
+        help="HOST PORT, HOST:PORT or PORT; default {}:{}; a client may have several, to be tried in turn. {}".format(
+            *DEFAULT, USAGE
+        ),
+    )
+    server = parser.add_argument_group("a server")
+    server.add_argument("--accounts", type=Path, metavar="FILE", help="let in only who has an account there")
+    server.add_argument("--cert", type=Path, metavar="FILE", help="TLS: the certificate, PEM")
+    server.add_argument("--key", type=Path, metavar="FILE", help="TLS: its private key, PEM")
+    server.add_argument("--self-signed", action="store_true", help="TLS with a certificate made for this run")
+    client = parser.add_argument_group("a client")
+    client.add_argument("--ca", type=Path, metavar="FILE", help="TLS: certificates to trust, PEM")
+    client.add_argument(
+        "--fingerprint", default="", metavar="HEX", help="TLS: trust just the certificate with this SHA-256"
+    )
+    client.add_argument(
+        "--downloads", type=Path, default=Options.downloads, metavar="FOLDER", help="for accepted files"
+    )
+    parser.add_argument(
+        "--max-file", type=int, default=MAX_FILE, metavar="BYTES", help="the largest file to pass or take"
+    )
+    return parser
+
+
+def options_of(parsed: argparse.Namespace, host: str) -> Options:
+    """What was asked for on the command line. Raises UsageError, ValueError, OSError."""
+    is_server = parsed.role == "server"
+    if not is_server and (parsed.accounts or parsed.cert or parsed.key or parsed.self_signed):
+        raise UsageError("--accounts, --cert, --key and --self-signed are a server's")
+    if parsed.role != "client" and (parsed.ca or parsed.fingerprint):
+        raise UsageError("--ca and --fingerprint are a client's")
+    if bool(parsed.cert) != bool(parsed.key) or (parsed.cert and parsed.self_signed):
+        raise UsageError("TLS needs --cert and --key, or --self-signed")
+    options = Options(downloads=parsed.downloads, max_file=parsed.max_file)
+    if parsed.cert:
+        options.wrap, fingerprint = tls.server_side(parsed.cert, parsed.key), tls.fingerprint_of_file(parsed.cert)
+    elif parsed.self_signed:
+        options.wrap, fingerprint = tls.self_signed(host)
+    if options.wrap:
+        show(f"Fingerprint {fingerprint}")
+    if parsed.accounts:
+        if not options.wrap and not is_loopback(host):
+            raise ValueError("passwords need TLS (--cert and --key, or --self-signed), or the loopback address")
+        options.door = Door(Accounts(parsed.accounts))
+    if parsed.ca or parsed.fingerprint:
+        options.wrap_for = tls.client_side(parsed.ca, parsed.fingerprint)
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = command_line()
     parsed = parser.parse_args(arguments)
     for each in INTERRUPTS:  # a shell starts background jobs with SIGINT ignored
         signal.signal(each, interrupt)
     try:
+        if parsed.role == "account":
+            manage_accounts(parsed.endpoint)
+            return
         where = endpoints(parsed.endpoint)
         if (parsed.role == "server" and len(where) > 1) or (parsed.role == "peer" and not where):
             parser.error("a server has one endpoint" if where else "a peer needs a port to listen on")
-        ROLES[parsed.role](where or [DEFAULT])
+        where = where or [DEFAULT]
+        ROLES[parsed.role](where, options_of(parsed, where[0][0]))
+    except UsageError as error:
+        parser.error(str(error))
     except KeyboardInterrupt:
         pass  # a way to leave
     except (OSError, ValueError) as error:

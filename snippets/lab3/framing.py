@@ -30,7 +30,7 @@ class Decoder:
     """Turns pieces of a stream, cut anywhere, into messages. Never holds more than a frame and the last piece."""
 
     def __init__(self, limit: int = MAX_MESSAGE) -> None:
-        self._limit = limit
+        self.limit = limit
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -42,6 +42,11 @@ class Decoder:
         self._buffer += data
         return self._complete_messages()
 
+    @property
+    def rest(self) -> bytes:
+        """What has been fed and is not yet part of a message."""
+        return bytes(self._buffer)
+
     def end(self) -> None:
         """The stream has ended. Raises FramingError if that was in the middle of a message."""
         if self._buffer:
@@ -50,9 +55,9 @@ class Decoder:
     def _complete_messages(self) -> Iterator[bytes]:
         while len(self._buffer) >= HEADER.size:
             (length,) = HEADER.unpack_from(self._buffer)
-            if length > self._limit:
+            if length > self.limit:
                 del self._buffer[HEADER.size :]  # garbage must not pile up while we complain
-                raise FramingError(f"a message of {length} bytes is announced, at most {self._limit} are allowed")
+                raise FramingError(f"a message of {length} bytes is announced, at most {self.limit} are allowed")
             end = HEADER.size + length
             if len(self._buffer) < end:
                 return

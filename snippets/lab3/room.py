@@ -7,7 +7,7 @@ any hashable thing that stands for one participant, a connection for instance. C
     {"do": "say", "text": "Hi!"}                          a command, to the room
     {"event": "said", "name": "mobius", "text": "Hi!"}    an event, from the room
 
-A new command is one method with `@command("its name")`.
+A new command is one method with `@command("its name")`, of this class or of one that extends it (private_messages.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import json
 from typing import Any, Generic, TypeVar
 
-from snippets.lab3.text import harmless, same_name_key, why_not_a_name
+from snippets.lab3.text import MAX_NAME, harmless, same_name_key, why_not_a_name
 
 MAX_LINE = 65_536  # characters
 
@@ -55,8 +55,8 @@ class Dismiss:
     whom: Any
 
 
-Action = Tell | Broadcast | Admit | Dismiss
-_COMMANDS: dict[str, Callable[[Any, Any, Message], list[Action]]] = {}
+Action = Any  # one of these, or of those that a room which can do more adds (file_offers.py)
+_COMMANDS: dict[str, str] = {}  # each with the method that does it, in whatever room has one
 _Method = TypeVar("_Method", bound=Callable[..., list[Action]])
 
 
@@ -65,10 +65,10 @@ class RefusedError(Exception):
 
 
 def command(name: str) -> Callable[[_Method], _Method]:
-    """Make a method of Room the answer to `{"do": name}`."""
+    """Make a method of a room the answer to `{"do": name}`."""
 
     def register(method: _Method) -> _Method:
-        _COMMANDS[name] = method
+        _COMMANDS[name] = method.__name__
         return method
 
     return register
@@ -95,19 +95,32 @@ class Room(Generic[Member]):
         """Whether somebody else has this name, or one that looks like it."""
         return self._members_by_key.get(same_name_key(name), member) != member
 
+    def member_called(self, name: str) -> Member:
+        """Who has this name, or one that looks like it. Raises RefusedError."""
+        member = self._members_by_key.get(same_name_key(name))
+        if member is None:
+            raise RefusedError(f"nobody here is called {harmless(name)[:MAX_NAME]}")
+        return member
+
+    @property
+    def commands(self) -> list[str]:
+        """What this room can be asked for."""
+        return [name for name, method in _COMMANDS.items() if hasattr(self, method)]
+
     def handle(self, member: Member, message: str | Message) -> list[Action]:
         """Do what a message, JSON text or what was read from it, asks for. Never raises: nonsense is refused."""
         name = None
         try:
             asked = parse(message) if isinstance(message, str) else message
             name = asked.get("do")
-            if not isinstance(name, str) or name not in _COMMANDS:
-                raise RefusedError(f"a command is one of: {', '.join(_COMMANDS)}")
+            if not isinstance(name, str) or name not in self.commands:
+                raise RefusedError(f"a command is one of: {', '.join(self.commands)}")
             if name != "join" and member not in self._names:
                 raise RefusedError("join first, with a name")
-            return _COMMANDS[name](self, member, asked)
+            actions: list[Action] = getattr(self, _COMMANDS[name])(member, asked)
+            return actions
         except RefusedError as refusal:
-            asked_for = name if isinstance(name, str) and name in _COMMANDS else None
+            asked_for = name if isinstance(name, str) and name in self.commands else None
             return [Tell(member, {"event": "refused", "do": asked_for, "reason": str(refusal)})]
 
     def lost(self, member: Member, reason: str) -> list[Action]:
@@ -132,9 +145,7 @@ class Room(Generic[Member]):
 
     @command("say")
     def _say(self, member: Member, asked: Message) -> list[Action]:
-        text = harmless(text_field(asked, "text"))
-        if len(text) > MAX_LINE:
-            raise RefusedError(f"a line has at most {MAX_LINE:,} characters; yours, of {len(text):,}, was not sent")
+        text = line_field(asked)
         if not text.strip():
             return []
         return [Broadcast({"event": "said", "name": self._names[member], "text": text}, exclude=member)]
@@ -177,6 +188,14 @@ def text_field(message: Message, field: str) -> str:
     if not isinstance(value, str):
         raise RefusedError(f"{field!r} is text")
     return value
+
+
+def line_field(message: Message) -> str:
+    """The text that is to appear on a screen. Raises RefusedError if it is too long."""
+    text = harmless(text_field(message, "text"))
+    if len(text) > MAX_LINE:
+        raise RefusedError(f"a line has at most {MAX_LINE:,} characters; yours, of {len(text):,}, was not sent")
+    return text
 
 
 def to_json(message: Message) -> str:

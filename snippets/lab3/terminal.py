@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
+import contextlib
+from dataclasses import dataclass
 import io
 import os
 import queue
@@ -12,6 +14,7 @@ import threading
 import unicodedata
 
 SAVE, RESTORE, UP, DOWN, INSERT_LINES = "\x1b7", "\x1b8", "\x1b[{}A", "\x1b[{}B", "\x1b[{}L"  # ECMA-48, xterm's ctlseqs
+ERASE_LINE = "\x1b[2K"
 
 # Seconds. A signal that comes just before a wait begins is seen only when the wait ends, and Windows interrupts no wait
 # at all: so whoever wants to hear of Ctrl-C waits in short turns.
@@ -31,6 +34,7 @@ def typed_lines() -> Iterator[str]:
     rest = ""
     while data := raw.read(65536):
         *lines, rest = (rest + decoder.decode(data)).split("\n")
+        _printer.forget_status()
         yield from (line.rstrip("\r") for line in lines)
     if rest:
         yield rest
@@ -38,7 +42,7 @@ def typed_lines() -> Iterator[str]:
 
 def show(line: str) -> None:
     """Print a line: on a terminal above the line being typed, which stays as it is; elsewhere just a line."""
-    _printer.put(_above_typed_line(line) if _is_interactive() else line + "\n")
+    _printer.put(_above_typed_line(line) if is_interactive() else line + "\n")
 
 
 def log(line: str) -> None:
@@ -46,9 +50,43 @@ def log(line: str) -> None:
     _printer.put(line + "\n", wait=False)
 
 
+def show_status(line: str) -> None:
+    """On a terminal, print how something is going on, in place of the last such line if nothing has come since."""
+    if is_interactive():
+        _printer.put(_Status(line))
+
+
+@contextlib.contextmanager
+def without_echo() -> Iterator[None]:
+    """What is typed on a terminal meanwhile does not appear on it: it is a password."""
+    if not is_interactive():
+        yield
+    elif sys.platform == "win32":
+        import ctypes
+
+        console = ctypes.windll.kernel32.GetStdHandle(-10)  # SetConsoleMode: ENABLE_ECHO_INPUT is 4
+        before = ctypes.c_ulong()
+        ctypes.windll.kernel32.GetConsoleMode(console, ctypes.byref(before))
+        try:
+            ctypes.windll.kernel32.SetConsoleMode(console, before.value & ~4)
+            yield
+        finally:
+            ctypes.windll.kernel32.SetConsoleMode(console, before.value)
+    else:
+        import termios
+
+        saved, quiet = termios.tcgetattr(sys.stdin), termios.tcgetattr(sys.stdin)
+        quiet[3] = quiet[3] & ~termios.ECHO | termios.ECHONL
+        try:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
+            yield
+        finally:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, saved)
+
+
 def prompt(text: str) -> None:
     """Ask for something: on a terminal the answer is typed behind it."""
-    _printer.put(text + (" " if _is_interactive() else "\n"))
+    _printer.put(text + (" " if is_interactive() else "\n"))
 
 
 def finish(timeout: float = 0.5) -> None:
@@ -56,15 +94,31 @@ def finish(timeout: float = 0.5) -> None:
     _printer.finish(timeout)
 
 
+@dataclass
+class _Status:
+    """A line that takes the place of the last one of its kind."""
+
+    line: str
+
+    def draw(self, in_place: bool) -> str:
+        line = self.line[: (os.get_terminal_size(sys.stdout.fileno()).columns or 80) - 1]
+        return SAVE + UP.format(1) + "\r" + ERASE_LINE + line + RESTORE if in_place else _above_typed_line(line)
+
+
 class _Printer:
     """Prints on a thread of its own: whoever blocks our output (a pager, Ctrl-S) must not stop those who print."""
 
     def __init__(self) -> None:
-        self._texts: queue.Queue[str] = queue.Queue(maxsize=10_000)
+        self._texts: queue.Queue[str | _Status] = queue.Queue(maxsize=10_000)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._status_is_last = False
 
-    def put(self, text: str, wait: bool = True) -> None:
+    def forget_status(self) -> None:
+        """Something else stands where the last status line stood."""
+        self._status_is_last = False
+
+    def put(self, text: str | _Status, wait: bool = True) -> None:
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="printer", daemon=True)
@@ -88,7 +142,8 @@ class _Printer:
         while True:
             text = self._texts.get()
             try:
-                _write(text)
+                _write(text.draw(in_place=self._status_is_last) if isinstance(text, _Status) else text)
+                self._status_is_last = isinstance(text, _Status)
             except (OSError, ValueError):
                 pass  # whoever read our output has left, as `head` does: go on without
             self._texts.task_done()
@@ -107,7 +162,8 @@ def _write(text: str) -> None:
 _printer = _Printer()
 
 
-def _is_interactive() -> bool:
+def is_interactive() -> bool:
+    """Whether a person sits at a terminal that can do more than print."""
     if sys.stdin is None or sys.stdout is None:
         return False
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"

@@ -29,6 +29,7 @@ from snippets.lab3.writer import Outbox, Writer
 
 ConnectionCallback = Callable[[str, Optional[str], "Connection", Optional[Exception]], Any]
 ServerCallback = Callable[[str, Optional["Connection"], Optional[Address], Optional[Exception]], Any]
+Wrap = Callable[[socket.socket], socket.socket]  # gives what is to be used instead of a connected socket (tls.py)
 
 LINGER = 3.0  # seconds without progress after which close() gives up on the other side
 QUOTA = 256 * 1024  # bytes taken from one member before the rest of the room must have kept up
@@ -68,6 +69,7 @@ class Connection(metaclass=_StartsWhenBuilt):
         self._decoder = Decoder()
         self._messages: Iterator[bytes] = iter(())
         self._ended = threading.Event()
+        self._detached = False
         self._reader = threading.Thread(target=self._read, name=f"reader of {self.remote_address}", daemon=True)
         self._readable = WaitSelector()
         self._readable.register(socket, selectors.EVENT_READ)
@@ -93,6 +95,15 @@ class Connection(metaclass=_StartsWhenBuilt):
         self._callback = callback
         if self._built:
             self._start()
+
+    @property
+    def limit(self) -> int:
+        """The most bytes that a message to us may have; a longer one is a FramingError."""
+        return self._decoder.limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._decoder.limit = limit
 
     @property
     def closed(self) -> bool:
@@ -139,6 +150,15 @@ class Connection(metaclass=_StartsWhenBuilt):
             self._outbox.drained.wait()
         self._ended.wait(LINGER if timeout is None else timeout)
 
+    def detach(self) -> tuple[socket.socket, bytes]:
+        """Go on without the toolkit: gives the socket, and what has been read beyond the last message.
+
+        Only in the callback of a message. No further event comes, not even "close"; the socket is the caller's to close.
+        """
+        self._detached = True
+        self._writer.remove(self._outbox)
+        return self._socket, self._decoder.rest
+
     def _receive_some(self) -> bytes:
         while True:
             try:
@@ -159,6 +179,10 @@ class Connection(metaclass=_StartsWhenBuilt):
             self._end(error)
 
     def _end(self, error: Exception | None) -> None:
+        if self._detached:
+            self._readable.close()
+            self._ended.set()
+            return
         closed_by_us = not self._writer.close(self._outbox, LINGER)
         if error is None:
             self._outbox.drained.wait()  # the other side may have ended only its half: it still gets the rest
@@ -172,7 +196,7 @@ class Connection(metaclass=_StartsWhenBuilt):
 
     def _deliver_messages(self) -> None:
         quota = QUOTA
-        while (message := self.receive()) is not None:
+        while not self._detached and (message := self.receive()) is not None:
             self._notify("message", message)
             quota -= len(message)
             if quota <= 0 and self._shared_writer:
@@ -196,9 +220,11 @@ class Client(Connection):
         callback: ConnectionCallback | None = None,
         *,
         writer: Writer | None = None,
+        wrap: Wrap | None = None,
     ) -> None:
         connected = dial(as_address(server_address))
         try:
+            connected = wrap(connected) if wrap else connected
             super().__init__(connected, callback, writer=writer)
         except BaseException:
             connected.close()
@@ -213,7 +239,10 @@ class Server(metaclass=_StartsWhenBuilt):
     The event "connect" brings a fresh connection, which is not read before its `callback` is set.
     """
 
-    def __init__(self, port: int | str | Address, callback: ServerCallback | None = None) -> None:
+    def __init__(
+        self, port: int | str | Address, callback: ServerCallback | None = None, *, wrap: Wrap | None = None
+    ) -> None:
+        self._wrap = wrap
         self._listener = listen(port)
         self._listener.setblocking(False)
         self.local_address: Address = self._listener.getsockname()[:2]
@@ -300,6 +329,7 @@ class Server(metaclass=_StartsWhenBuilt):
 
     def _welcome(self, accepted: socket.socket, remote: Address) -> None:
         try:
+            accepted = self._wrap(accepted) if self._wrap else accepted
             connection = Connection(accepted, writer=self.writer)
         except (OSError, RuntimeError, MemoryError) as error:  # reset while it was queued, or no thread can be started
             accepted.close()

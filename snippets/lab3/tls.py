@@ -1,0 +1,187 @@
+"""TLS: what is said on the wire can be read and changed by nobody between the two ends (RFC 8446).
+
+What is new: a server proves who it is by a certificate, and both agree on keys before the first byte of the chat. A
+client has to know beforehand what to trust: an authority that signed the certificate, or the certificate's fingerprint.
+
+    server 8081 --cert cert.pem --key key.pem       client 127.0.0.1:8081 --ca cert.pem
+    server 8081 --self-signed                       client 127.0.0.1:8081 --fingerprint HEX, as the server prints it
+
+Experiment: `socat -v TCP-LISTEN:9000,fork TCP:127.0.0.1:8081` shows all that passes. Connect to 9000 with TLS and without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import datetime
+import functools
+import hashlib
+import hmac
+import ipaddress
+import os
+from pathlib import Path
+import re
+import socket
+import ssl
+import tempfile
+import threading
+from typing import cast
+
+from snippets.lab3.endpoints import CONNECT_TIMEOUT
+
+Wrap = Callable[[socket.socket], socket.socket]  # gives the socket to use instead of a connected one
+
+VALID_DAYS = 90
+
+
+class TLSSocket(ssl.SSLSocket):
+    """A TLS socket that one thread may read while another one writes, as the toolkit does.
+
+    The two directions share keys and state, so OpenSSL forbids that: here one waits for the other. Nobody waits long,
+    for the toolkit's sockets do not block. (See "Is OpenSSL thread-safe?" in its FAQ, and SSL_shutdown(3).)
+    """
+
+    turn: threading.Lock
+    said_goodbye = False
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        with self.turn:
+            if self.said_goodbye:  # both have: what comes now would not be encrypted
+                return b""
+            try:
+                return super().recv(buflen, flags)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise BlockingIOError from None
+
+    def send(self, data: bytes | memoryview, flags: int = 0) -> int:  # type: ignore[override]
+        with self.turn:
+            try:
+                return super().send(data, flags)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise BlockingIOError from None
+
+    def shutdown(self, how: int) -> None:
+        """End a direction. The end of ours is said under the keys, so that nobody else can say it (`close_notify`)."""
+        if how == socket.SHUT_WR:
+            with self.turn:
+                try:
+                    self.unwrap()
+                    self.said_goodbye = True  # the other side had said it before us
+                except (OSError, ValueError):
+                    pass  # said; the other side's is still to come. Or there is nobody any more to say it to
+        socket.socket.shutdown(self, how)  # ssl's own would take what still comes for plain text
+
+
+def server_side(certificate: Path, key: Path) -> Wrap:
+    """Wraps what a server accepts. The handshake happens in the first `recv`, not in the thread that accepts.
+
+    Raises OSError if a file cannot be read, ValueError if it is none of the kind.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = TLSSocket
+    context.num_tickets = 0  # nobody resumes here, and who only sends would never read them
+    for file in (certificate, key):
+        file.open("rb").close()  # says which one is missing; ssl does not
+    try:
+        context.load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        raise ValueError(f"{certificate} and {key} are not a certificate and its key: {error.reason}") from None
+
+    def wrap(accepted: socket.socket) -> socket.socket:
+        return _with_turns(context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False))
+
+    return wrap
+
+
+def client_side(authority: Path | None = None, fingerprint: str = "") -> Callable[[str], Wrap]:
+    """Gives, for a host, what wraps a connection dialled to it, once the server has proved who it is.
+
+    authority: PEM file of certificates to trust; the server's must be signed by one of them and be for that host.
+    fingerprint: SHA-256 of the server's own certificate, in hexadecimal; nothing else counts then.
+    Raises OSError or ValueError; and what it gives raises OSError: ssl.SSLError, ConnectionError, TimeoutError.
+    """
+    digits = re.sub(r"[\s:]", "", fingerprint).lower()
+    if fingerprint and not re.fullmatch("[0-9a-f]{64}", digits):
+        raise ValueError("a fingerprint is the SHA-256 of a certificate, 64 hexadecimal digits")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = TLSSocket
+    if digits:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif authority:
+        try:
+            context.load_verify_locations(authority)
+        except ssl.SSLError:
+            raise ValueError(f"{authority} holds no certificate in PEM form") from None
+
+    def wrap(host: str, dialled: socket.socket) -> socket.socket:
+        dialled.settimeout(CONNECT_TIMEOUT)
+        wrapped = context.wrap_socket(dialled, server_hostname=host, do_handshake_on_connect=False)
+        try:
+            wrapped.do_handshake()
+            if digits and not hmac.compare_digest(fingerprint_of(wrapped.getpeercert(binary_form=True) or b""), digits):
+                raise ConnectionError("the certificate has another fingerprint: this is not the server you know")
+        except BaseException:
+            wrapped.close()
+            raise
+        return _with_turns(wrapped)
+
+    return lambda host: functools.partial(wrap, host)
+
+
+def _with_turns(wrapped: ssl.SSLSocket) -> socket.socket:
+    cast(TLSSocket, wrapped).turn = threading.Lock()
+    return wrapped
+
+
+def fingerprint_of(der: bytes) -> str:
+    """SHA-256 of a certificate in DER form, as `openssl x509 -fingerprint -sha256` computes it, without the colons."""
+    return hashlib.sha256(der).hexdigest()
+
+
+def fingerprint_of_file(certificate: Path) -> str:
+    """The fingerprint of the first certificate in a PEM file."""
+    text = certificate.read_text(encoding="ascii", errors="replace")
+    found = re.search("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", text, re.DOTALL)
+    return fingerprint_of(ssl.PEM_cert_to_DER_cert(found[0])) if found else ""
+
+
+def self_signed(host: str) -> tuple[Wrap, str]:
+    """What `server_side` gives, for a certificate made now and signed by nobody else, and its fingerprint.
+
+    Raises ValueError if the library for that is not installed.
+    """
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.x509.oid import NameOID
+    except ImportError:
+        raise ValueError("--self-signed needs the group `tls`: poetry install --with tls") from None
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "group chat")])
+    try:
+        alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        alternative = x509.DNSName(host or "localhost")
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))  # clocks differ
+        .not_valid_after(now + datetime.timedelta(days=VALID_DAYS))
+        .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    with tempfile.TemporaryDirectory() as folder:  # ssl reads keys from files only; nobody else can read this folder
+        paths = Path(folder, "cert.pem"), Path(folder, "key.pem")
+        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        with os.fdopen(os.open(paths[1], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            form = serialization.PrivateFormat.PKCS8
+            file.write(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+        return server_side(*paths), fingerprint_of_file(paths[0])
