@@ -426,7 +426,8 @@ def nameless_lines(chat: Chat, single: list[Event], lines: list[Event], people: 
         cell for cell in delivery_matrix(chat.history, [*single, *lines], names, names) if cell.sender != cell.receiver
     ]
     named = {cell.receiver for cell in cells if cell.nonce == single[-1].details["nonce"] and not failures([cell])}
-    bad = [cell for cell in failures(cells, MISATTRIBUTED) if cell.receiver in named]
+    pasted = {line.details["nonce"] for line in lines}
+    bad = [cell for cell in failures(cells, MISATTRIBUTED) if cell.receiver in named and cell.nonce in pasted]
     if bad:
         raise Fails("lines come without a name, as part of the one before", *summary(bad), signs=["merged"])
 

@@ -585,6 +585,8 @@ def describe(error: BaseException | None) -> str:
     """An error in a few words."""
     if verdict := getattr(error, "verify_message", None):
         return f"the server's certificate is not to be trusted: {verdict}"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

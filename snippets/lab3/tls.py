@@ -85,7 +85,8 @@ def server_side(certificate: Path, key: Path) -> Wrap:
     try:
         context.load_cert_chain(certificate, key)
     except ssl.SSLError as error:
-        raise ValueError(f"{certificate} and {key} are not a certificate and its key: {error.reason}") from None
+        reason = f": {error.reason}" if error.reason else ""
+        raise ValueError(f"{certificate} and {key} are not a certificate and its key{reason}") from None
 
     def wrap(accepted: socket.socket) -> socket.socket:
         return _with_turns(context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False))
