@@ -9,15 +9,9 @@ import sys
 from snippets.lab3 import accounts
 from snippets.lab3.text import harmless, why_not_a_name
 
-USAGE = "account add FILE NAME, account remove FILE NAME, or account list FILE"
-
-
-class UsageError(Exception):
-    """The words make no command."""
-
 
 def manage_accounts(words: list[str]) -> None:
-    """Raises UsageError, ValueError, OSError."""
+    """Raises ValueError, OSError."""
     match words:
         case ["add", file, name]:
             if problem := why_not_a_name(name):  # before anybody types a password for nothing
@@ -29,7 +23,7 @@ def manage_accounts(words: list[str]) -> None:
             for each in accounts.Accounts(Path(file)).names:
                 print(harmless(each))
         case _:
-            raise UsageError(USAGE)
+            raise ValueError("account add FILE NAME, account remove FILE NAME, or account list FILE")
 
 
 def _new_password() -> str:

@@ -31,11 +31,9 @@ import socket
 import sys
 import threading
 import time
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from snippets.lab3 import file_offers, private_messages, tls
-from snippets.lab3.account_commands import USAGE, UsageError, manage_accounts
-from snippets.lab3.accounts import Accounts, Door
+from snippets.lab3 import file_offers, private_messages
 from snippets.lab3.endpoints import Address, address, dial, is_loopback, show_endpoint
 from snippets.lab3.file_offers import MAX_FILE, Cut, FileRoom
 from snippets.lab3.file_transfer import Carrier, Files
@@ -45,7 +43,10 @@ from snippets.lab3.room import Admit, Broadcast, Dismiss, Message, RefusedError,
 from snippets.lab3.slash_commands import TypedWrongError, do_typed
 from snippets.lab3.terminal import TURN, finish, log, prompt, show, typed_lines, without_echo
 from snippets.lab3.text import harmless
-from snippets.lab3.toolkit import Client, Connection, Server
+from snippets.lab3.toolkit import Client, Connection, Server, Wrap
+
+if TYPE_CHECKING:
+    from snippets.lab3.accounts import Door
 
 DEFAULT = ("127.0.0.1", 12345)
 INTERRUPTS = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGBREAK", None)])]
@@ -73,12 +74,16 @@ LINES = {  # how an event looks on the screen
 }
 
 
+class UsageError(Exception):
+    """These words of the command line do not go together."""
+
+
 @dataclass
 class Options:
     """What a program was told besides its endpoint."""
 
-    wrap: tls.Wrap | None = None  # a server's; a client has one for each host
-    wrap_for: Callable[[str], tls.Wrap | None] = lambda host: None
+    wrap: Wrap | None = None  # a server's; a client has one for each host
+    wrap_for: Callable[[str], Wrap | None] = lambda host: None
     door: Door | None = None
     downloads: Path = Path("downloads")
     max_file: int = MAX_FILE
@@ -705,9 +710,8 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "endpoint",
         nargs="*",
-        help="HOST PORT, HOST:PORT or PORT; default {}:{}; a client may have several, to be tried in turn. {}".format(
-            *DEFAULT, USAGE
-        ),
+        help="HOST PORT, HOST:PORT or PORT; default {}:{}; a client may have several, to be tried in turn. "
+        "account: add FILE NAME, remove FILE NAME, list FILE".format(*DEFAULT),
     )
     server = parser.add_argument_group("a server")
     server.add_argument("--accounts", type=Path, metavar="FILE", help="let in only who has an account there")
@@ -738,10 +742,15 @@ def options_of(parsed: argparse.Namespace, host: str) -> Options:
     if bool(parsed.cert) != bool(parsed.key) or (parsed.cert and parsed.self_signed):
         raise UsageError("TLS needs --cert and --key, or --self-signed")
     options = Options(downloads=parsed.downloads, max_file=parsed.max_file)
+    if not (parsed.cert or parsed.self_signed or parsed.accounts or parsed.ca or parsed.fingerprint):
+        return options  # a plain chat starts without what follows: loading it takes as long as half of the rest
+    from snippets.lab3 import tls
+    from snippets.lab3.accounts import Accounts, Door
+
     if parsed.cert:
         options.wrap, fingerprint = tls.server_side(parsed.cert, parsed.key), tls.fingerprint_of_file(parsed.cert)
     elif parsed.self_signed:
-        options.wrap, fingerprint = tls.self_signed(host)
+        options.wrap, fingerprint = make_certificate(host)
     if options.wrap:
         show(f"Fingerprint {fingerprint}")
     if parsed.accounts:
@@ -753,6 +762,14 @@ def options_of(parsed: argparse.Namespace, host: str) -> Options:
     return options
 
 
+def make_certificate(host: str) -> tuple[Wrap, str]:
+    try:
+        from snippets.lab3.self_signed import self_signed
+    except ImportError:
+        raise ValueError("--self-signed needs the group `tls`: poetry install --with tls") from None
+    return self_signed(host)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = command_line()
     parsed = parser.parse_args(arguments)
@@ -760,6 +777,8 @@ def main(arguments: list[str] | None = None) -> None:
         signal.signal(each, interrupt)
     try:
         if parsed.role == "account":
+            from snippets.lab3.account_commands import manage_accounts
+
             manage_accounts(parsed.endpoint)
             return
         where = endpoints(parsed.endpoint)

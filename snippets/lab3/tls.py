@@ -12,41 +12,31 @@ Experiment: `socat -v TCP-LISTEN:9000,fork TCP:127.0.0.1:8081` shows all that pa
 from __future__ import annotations
 
 from collections.abc import Callable
-import datetime
 import functools
 import hashlib
 import hmac
-import ipaddress
-import os
 from pathlib import Path
 import re
 import socket
 import ssl
-import tempfile
 import threading
 from typing import cast
 
 from snippets.lab3.endpoints import CONNECT_TIMEOUT
-
-Wrap = Callable[[socket.socket], socket.socket]  # gives the socket to use instead of a connected one
-
-VALID_DAYS = 90
+from snippets.lab3.toolkit import Wrap
 
 
 class TLSSocket(ssl.SSLSocket):
     """A TLS socket that one thread may read while another one writes, as the toolkit does.
 
     The two directions share keys and state, so OpenSSL forbids that: here one waits for the other. Nobody waits long,
-    for the toolkit's sockets do not block. (See "Is OpenSSL thread-safe?" in its FAQ, and SSL_shutdown(3).)
+    for the toolkit's sockets do not block. (See "Is OpenSSL thread-safe?" in its FAQ.)
     """
 
     turn: threading.Lock
-    said_goodbye = False
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         with self.turn:
-            if self.said_goodbye:  # both have: what comes now would not be encrypted
-                return b""
             try:
                 return super().recv(buflen, flags)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -60,15 +50,13 @@ class TLSSocket(ssl.SSLSocket):
                 raise BlockingIOError from None
 
     def shutdown(self, how: int) -> None:
-        """End a direction. The end of ours is said under the keys, so that nobody else can say it (`close_notify`)."""
-        if how == socket.SHUT_WR:
-            with self.turn:
-                try:
-                    self.unwrap()
-                    self.said_goodbye = True  # the other side had said it before us
-                except (OSError, ValueError):
-                    pass  # said; the other side's is still to come. Or there is nobody any more to say it to
-        socket.socket.shutdown(self, how)  # ssl's own would take what still comes for plain text
+        """End a direction, as TCP does. (ssl's own `shutdown` would take what still comes for plain text.)
+
+        TLS has a goodbye of its own (`close_notify`), but Python's `unwrap` says it and at once reads on, past what the
+        other side is still sending. So somebody on the way can end a stream early, as by cutting the cable; but not
+        unnoticed: `leave` and `closing` are messages, and nobody else can write those.
+        """
+        socket.socket.shutdown(self, how)
 
 
 def server_side(certificate: Path, key: Path) -> Wrap:
@@ -146,43 +134,3 @@ def fingerprint_of_file(certificate: Path) -> str:
     text = certificate.read_text(encoding="ascii", errors="replace")
     found = re.search("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", text, re.DOTALL)
     return fingerprint_of(ssl.PEM_cert_to_DER_cert(found[0])) if found else ""
-
-
-def self_signed(host: str) -> tuple[Wrap, str]:
-    """What `server_side` gives, for a certificate made now and signed by nobody else, and its fingerprint.
-
-    Raises ValueError if the library for that is not installed.
-    """
-    try:
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.x509.oid import NameOID
-    except ImportError:
-        raise ValueError("--self-signed needs the group `tls`: poetry install --with tls") from None
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "group chat")])
-    try:
-        alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        alternative = x509.DNSName(host or "localhost")
-    now = datetime.datetime.now(datetime.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))  # clocks differ
-        .not_valid_after(now + datetime.timedelta(days=VALID_DAYS))
-        .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    with tempfile.TemporaryDirectory() as folder:  # ssl reads keys from files only; nobody else can read this folder
-        paths = Path(folder, "cert.pem"), Path(folder, "key.pem")
-        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        with os.fdopen(os.open(paths[1], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            form = serialization.PrivateFormat.PKCS8
-            file.write(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
-        return server_side(*paths), fingerprint_of_file(paths[0])
