@@ -22,7 +22,7 @@ DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *_NUMBERED}
 def why_not_a_file_name(name: str) -> str | None:
     """Why a file of this name is not written, as the end of a sentence for the user; None if it may be."""
     if not name.strip() or name.startswith(".") or name != name.strip() or name.endswith("."):
-        return "does not begin with a dot, nor does it begin or end with a blank, nor end with a dot"
+        return "does not begin or end with a dot or a blank"
     if SEPARATORS & set(name):
         return f"has none of {' '.join(sorted(SEPARATORS))}"
     if harmless(name) != name or "\t" in name or "\ufffd" in name:

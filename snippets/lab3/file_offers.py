@@ -4,7 +4,7 @@ What is new: something that takes long. It is offered first; only if it is accep
 its own for the bytes, and show there the *ticket* that the offer came with. So a chat line never waits behind a file,
 and a slow receiver slows nobody but its own sender (FTP had that idea: RFC 959, section 3.2).
 
-    offer -> offered      accept -> accepted      (the bytes)      finish -> finished
+    offer -> offered      accept -> accepted, to both      (the bytes)      finish -> finished
                           decline -> declined     at any time, from either side
 """
 
@@ -83,8 +83,8 @@ class FileRoom(PrivateRoom[Member]):
         offer = self._offer_to(member, asked)
         if offer.receiver != member or offer.accepted:
             raise RefusedError("there is no such offer")
-        offer.accepted = True
-        return [self._tell_other(offer, member, "accepted")]
+        offer.accepted = True  # from now on tickets are good: so both are told
+        return [self._tell_other(offer, each, "accepted") for each in (offer.sender, offer.receiver)]
 
     @command("decline")
     def _decline(self, member: Member, asked: Message) -> list[Action]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import hashlib
 import os
 from pathlib import Path
@@ -33,6 +33,7 @@ from snippets.lab3.toolkit import Connection
 
 BLOCK = 256 * 1024  # bytes in one system call
 STALL = 60.0  # seconds without progress that end a transfer
+GRACE = 2.0  # seconds in which the reason for an end may still come by way of the room
 DIGEST = hashlib.sha256().digest_size
 BAR = 24  # characters
 REFRESH = 0.2  # seconds between two looks of the bar
@@ -116,6 +117,10 @@ class CutError(Exception):
     """The transfer has ended too early; the text says why and is meant for the user."""
 
 
+class EndedError(CutError):
+    """The connection has ended: the other side may know why, and has perhaps said so to the room."""
+
+
 @dataclass
 class Transfer:
     """A file on its way, or on offer. `path` is ours if we send it."""
@@ -128,6 +133,7 @@ class Transfer:
     landing: Landing | None = None
     done: int = 0
     connected: socket.socket | None = None
+    over: threading.Event = field(default_factory=threading.Event)
 
 
 class Files:
@@ -142,6 +148,7 @@ class Files:
         self._ask, self._dial, self._folder, self._max_file = ask, dial, folder, max_file
         self._ours: dict[str, Transfer] = {}
         self._offered: dict[str, Transfer] = {}
+        self._accepted: dict[str, Transfer] = {}  # by us; the room has not confirmed it yet
         self._running: dict[str, Transfer] = {}
         self._shown = 0.0  # when the bar was drawn last
 
@@ -168,9 +175,8 @@ class Files:
         except (OSError, ValueError) as error:
             why = str(error) if isinstance(error, (ValueError, FileExistsError)) else error.strerror
             raise TypedWrongError(f"{transfer.file}: {why}; /accept NAME takes it under another name") from None
-        del self._offered[transfer.ticket]
+        self._accepted[transfer.ticket] = self._offered.pop(transfer.ticket)
         self._ask({"do": "accept", "ticket": transfer.ticket})
-        self._start(transfer, self._receive)
 
     def decline(self) -> None:
         """Raises TypedWrongError."""
@@ -191,17 +197,22 @@ class Files:
         match event.get("event"):
             case "offered":
                 self._on_offer(event, ticket)
+            case "accepted" if ticket in self._accepted:
+                self._start(self._accepted.pop(ticket), self._receive)
             case "accepted" if ticket in self._ours:
                 self._start(self._ours.pop(ticket), self._send)
+                return True
             case "declined":
                 self._ours.pop(ticket, None)
-                if transfer := self._running.get(ticket):
+                if transfer := self._running.get(ticket) or self._accepted.get(ticket):
                     self._stop(transfer, f"{event.get('name')} {event.get('reason')}")
                     return False
                 return self._offered.pop(ticket, None) is None or event.get("reason") == "is gone"
             case "refused":
-                return event.get("do") not in ("decline", "finish")  # it had ended meanwhile
-        return True
+                return event.get("do") not in ("accept", "decline", "finish")  # it had ended meanwhile
+            case _:
+                return True
+        return False
 
     def _on_offer(self, event: Message, ticket: str) -> None:
         file, name, size = harmless(str(event.get("file"))), harmless(str(event.get("name"))), event.get("size")
@@ -216,7 +227,7 @@ class Files:
 
     def close(self) -> None:
         """The chat is over: so are the transfers."""
-        for transfer in list(self._running.values()):
+        for transfer in [*self._running.values(), *self._accepted.values()]:
             self._stop(transfer, "the chat has ended")
 
     def _start(self, transfer: Transfer, work: Callable[[Transfer], None]) -> None:
@@ -227,6 +238,8 @@ class Files:
         try:
             work(transfer)
         except CutError as error:
+            if isinstance(error, EndedError):
+                transfer.over.wait(GRACE)
             if self._stop(transfer, str(error)):
                 self._ask({"do": "decline", "ticket": transfer.ticket, "reason": f"could not go on: {error}"})
         finally:
@@ -236,7 +249,9 @@ class Files:
 
     def _stop(self, transfer: Transfer, reason: str) -> bool:
         """End a transfer and say so. Returns whether it was still going on."""
-        if self._running.pop(transfer.ticket, None) is None:
+        known = self._running.pop(transfer.ticket, None) or self._accepted.pop(transfer.ticket, None)
+        transfer.over.set()
+        if known is None:
             return False
         if transfer.connected:
             _hang_up(transfer.connected)
@@ -251,7 +266,7 @@ class Files:
             connected.settimeout(STALL)
             connected.sendall(encode(to_json({"do": "carry", "ticket": transfer.ticket, "as": side}).encode()))
         except OSError as error:
-            raise CutError(describe_end(error)) from None
+            raise EndedError(describe_end(error)) from None
         return connected
 
     def _send(self, transfer: Transfer) -> None:
@@ -271,7 +286,7 @@ class Files:
                     1
                 )  # until the server hangs up: closing earlier could reset what is on its way (RFC 2525, 2.17)
             except OSError as error:
-                raise CutError(describe_end(error)) from None
+                raise EndedError(describe_end(error)) from None
 
     def _receive(self, transfer: Transfer) -> None:
         assert transfer.landing
@@ -314,9 +329,9 @@ def _read(connected: socket.socket, buffer: memoryview) -> memoryview:
     try:
         count = connected.recv_into(buffer)
     except OSError as error:
-        raise CutError(describe_end(error)) from None
+        raise EndedError(describe_end(error)) from None
     if not count:
-        raise CutError("the connection ended before the file did")
+        raise EndedError("the connection ended before the file did")
     return buffer[:count]
 
 

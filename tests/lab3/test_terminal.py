@@ -13,7 +13,7 @@ import pexpect
 import pyte
 import pytest
 
-from tests.lab3.crowd import MODULE, Crowd, crowd
+from tests.lab3.crowd import MODULE, crowd
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 20
@@ -23,10 +23,10 @@ ROWS, COLUMNS = 12, 60
 class Terminal:
     """A client on a pseudo-terminal with echo, and the screen that a person would look at."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *words: str) -> None:
         self.child: Any = pexpect.spawn(
             sys.executable,
-            ["-m", MODULE, "client", f"127.0.0.1:{port}"],
+            ["-m", MODULE, "client", f"127.0.0.1:{port}", *words],
             cwd=ROOT,
             env={**os.environ, "TERM": "xterm", "PYTHONUTF8": "1"},
             dimensions=(ROWS, COLUMNS),
@@ -46,8 +46,8 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def terminal(here: Crowd) -> Iterator[Terminal]:
-    it = Terminal(here.port)
+def terminal(port: int, *words: str) -> Iterator[Terminal]:
+    it = Terminal(port, *words)
     try:
         it.wait_until(lambda: "port number)?" in "".join(it.lines))
         it.child.sendline("YJ")
@@ -60,7 +60,7 @@ def terminal(here: Crowd) -> Iterator[Terminal]:
 @pytest.mark.parametrize("lines_before", [0, 30])
 @pytest.mark.parametrize("long", [False, True])
 def test_an_incoming_line_leaves_the_line_being_typed_alone(lines_before: int, long: bool) -> None:
-    with crowd() as here, terminal(here) as yj:
+    with crowd() as here, terminal(here.port) as yj:
         mobius = here.newcomer("mobius")
         for number in range(lines_before):
             mobius.say(f"line {number}")
@@ -85,7 +85,7 @@ def test_an_incoming_line_leaves_the_line_being_typed_alone(lines_before: int, l
 
 
 def test_a_message_taller_than_the_screen_leaves_the_line_being_typed_alone() -> None:
-    with crowd() as here, terminal(here) as yj:
+    with crowd() as here, terminal(here.port) as yj:
         mobius = here.newcomer("mobius")
         yj.child.send("I am typ")
         yj.wait_until(lambda: yj.lines[-1] == "I am typ")
@@ -99,7 +99,7 @@ def test_a_message_taller_than_the_screen_leaves_the_line_being_typed_alone() ->
 def test_ctrl_c_and_ctrl_d_leave_cleanly() -> None:
     with crowd() as here:
         for key in ("\x03", "\x04"):
-            with terminal(here) as it:
+            with terminal(here.port) as it:
                 it.child.send(key)
                 it.wait_until(lambda: "Disconnected from server" in "".join(it.lines))
                 it.child.expect(pexpect.EOF, timeout=TIMEOUT)
