@@ -58,7 +58,6 @@ class Landing:
 
     def keep(self) -> None:
         """It is whole: give it its name. Raises OSError; FileExistsError if somebody was faster."""
-        os.fsync(self._file.fileno())
         self._file.close()
         self._check_that_it_is_free()
         if os.name == "nt":

@@ -31,7 +31,7 @@ from snippets.lab3.terminal import is_interactive, show, show_status
 from snippets.lab3.text import harmless
 from snippets.lab3.toolkit import Connection
 
-BLOCK = 256 * 1024  # bytes in one system call
+BLOCK = 64 * 1024  # bytes in one system call; larger ones do not stay in the processor's cache
 STALL = 60.0  # seconds without progress that end a transfer
 GRACE = 2.0  # seconds in which the reason for an end may still come by way of the room
 DIGEST = hashlib.sha256().digest_size
