@@ -128,6 +128,19 @@ class EndAfter(Fault):
         return self._left <= 0
 
 
+class Substitution(Fault):
+    """Other bytes of the same number in place of some: no fault of TCP's, but what a dishonest program can send."""
+
+    def __init__(self, old: bytes, new: bytes) -> None:
+        assert len(old) == len(new)
+        self._old, self._new = old, new
+
+    def cut(self, held: bytes | bytearray, idle: float) -> int:
+        if isinstance(held, bytearray):
+            held[:] = held.replace(self._old, self._new)
+        return len(held)
+
+
 class Both(Fault):
     """Two faults at once: what both allow."""
 

@@ -49,7 +49,21 @@ ODD = [
     b'{"do": {"do": "say"}}',
     b'{"do":"say","text":' + b"9" * 5000 + b"}",
 ]
-VALUES = [None, True, -1, 2**70, 1.5, "", "\x00\x1b[2J\u202e", "\ud800", [], {}, "x" * 5000, "mobius", TICKET]
+VALUES: list[Any] = [
+    None,
+    True,
+    -1,
+    2**70,
+    1.5,
+    "",
+    "\x00\x1b[2J\u202e",
+    "\ud800",
+    [],
+    {},
+    "x" * 5000,
+    "mobius",
+    TICKET,
+]
 
 
 def stream(seed: str) -> bytes:
