@@ -53,7 +53,7 @@ def run_mutant(entry: dict[str, Any], settings: Settings | None = None) -> Verdi
     with tempfile.TemporaryDirectory() as folder:
         made = submission(variants.make(entry, Path(folder)), entry.get("base", "star"))
         made.commands = replace(made.commands, leave=tuple(entry.get("leave", WAYS)))
-        outcomes = grade(made, settings or Settings())
+        outcomes = grade(made, settings or Settings(points=dict.fromkeys(entry["fails"], 1)))  # optional ones, too
     failed = failed_in(Verdict(outcomes, ""))
     must, may = set(entry["fails"]), set(entry.get("may", ()))
     wrong = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 import itertools
 from pathlib import Path
 import re
@@ -12,7 +12,7 @@ import shutil
 import sys
 from typing import Any
 
-from snippets.grader.driver import Commands
+from snippets.grader.driver import Commands, Parts
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -77,9 +77,11 @@ def declared(path: Path) -> Commands:
     client = "java -jar chat.jar {port} {endpoints}"
     names = "argument"                             # and the other fields of conventions.toml
     leave = ["/quit"]                              # or "end of input", "Ctrl-C"
+    [parts]                                        # how the optional parts are asked for, see Parts
+    private = "@{name} {text}"
     """
     entry = read_toml(path)
-    known = {"topology", "server", "client", "leave", *FIELDS}
+    known = {"topology", "server", "client", "leave", "parts", *FIELDS}
     unknown = sorted(set(entry) - known)
     if unknown:
         raise BadDeclaration(f"{path.name}: unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
@@ -100,11 +102,30 @@ def declared(path: Path) -> Commands:
     for field in {"server", "client"} & set(entry):
         entry[field] = [_known_places(path, word) for word in _in_folder(path, command_words(entry[field]))]
     commands = commands_from(entry)
+    parts = _parts(path, entry.get("parts", {}))
     leave = leave or commands.leave
     program = list(itertools.takewhile(lambda word: "{" not in word, commands.client))
     return replace(
-        commands, program=program, leave=tuple([leave] if isinstance(leave, str) else leave), cwd=path.parent
+        commands,
+        program=program,
+        leave=tuple([leave] if isinstance(leave, str) else leave),
+        parts=parts,
+        cwd=path.parent,
     )
+
+
+def _parts(path: Path, entry: object) -> Parts:
+    if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
+        raise BadDeclaration(f"{path.name}: parts is a table of texts")
+    try:
+        parts = Parts(**entry)
+        for text in entry.values():
+            text.format(name="", text="", path="", file="")
+    except TypeError:
+        raise BadDeclaration(f"{path.name}: parts has {', '.join(asdict(Parts()))}") from None
+    except (KeyError, ValueError, IndexError):
+        raise BadDeclaration(f"{path.name}: in parts, {{name}}, {{text}}, {{path}} and {{file}} can stand") from None
+    return parts
 
 
 def _in_folder(path: Path, words: list[str]) -> list[str]:

@@ -64,6 +64,20 @@ class CannotRun(Exception):  # noqa: N818 - it is no error of ours: the text say
 
 
 @dataclass(frozen=True)
+class Parts:
+    """How a user asks for the exercise's optional parts, and where they show; by default as with the reference."""
+
+    private: str = "/msg {name} {text}"
+    offer: str = "/send {name} {path}"
+    accept: str = "/accept"  # empty: nobody is asked
+    downloads: str = "downloads"  # the folder, seen from the submission's
+    account: str = (
+        "account add {file} {name}"  # words behind the program that make an account; it asks for the password
+    )
+    accounts: str = "--accounts {file}"  # words behind the server's
+
+
+@dataclass(frozen=True)
 class Commands:
     """How the programs of a run are started, used and left.
 
@@ -87,6 +101,7 @@ class Commands:
     folder: Path | None = None  # the submission
     leave: tuple[str, ...] = ("exit",)  # words that leave; END_OF_INPUT, CTRL_C
     program: Sequence[str] = ()  # what `client` begins with: the program without arguments
+    parts: Parts = Parts()
     cwd: Path | None = None
     env: dict[str, str] | None = None
     cage: Cage | None = None

@@ -6,6 +6,7 @@ How a user asks for these parts is in Commands.parts; a submission that does it 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 import os
 from pathlib import Path
@@ -160,7 +161,7 @@ def file_stays_inside(stage: Stage) -> None:
             raise Fails(f"a file was written to {outside[0].name}, beside the folder {chat.commands.parts.downloads}")
 
 
-def hand_over(stage: Stage, chat: Chat, content: bytes, good: object) -> bool:
+def hand_over(stage: Stage, chat: Chat, content: bytes, good: Callable[[Path], bool]) -> bool:
     """mobius sends YJ a file, who accepts it. Returns whether one came that is `good`."""
     _, sender, receiver = chat.others()
     parts, here = chat.commands.parts, chat.commands.cwd or Path()
@@ -170,7 +171,7 @@ def hand_over(stage: Stage, chat: Chat, content: bytes, good: object) -> bool:
     chat.wait_until(lambda: "forged.bin" in shown_since(chat, receiver, mark), stage.patience())
     if parts.accept:
         chat.type(receiver, parts.accept)
-    return chat.wait_until(lambda: any(map(good, received(chat))), max(FLOOR, stage.patience()))  # type: ignore[arg-type]
+    return chat.wait_until(lambda: any(map(good, received(chat))), max(FLOOR, stage.patience()))
 
 
 def received(chat: Chat) -> list[Path]:
