@@ -109,7 +109,9 @@ def running(server: Server, folder: Path):  # type: ignore[no-untyped-def]
     command = list(server.command(port, folder))
     process = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while not any(each.laddr.port == port and each.status == "LISTEN" for each in psutil.net_connections("tcp")):
+        while not any(
+            each.laddr and each.laddr.port == port and each.status == "LISTEN" for each in psutil.net_connections("tcp")
+        ):
             if process.poll() is not None:
                 raise RuntimeError(f"{server.name} does not start: {' '.join(command)}")
             time.sleep(0.01)
@@ -171,7 +173,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Chat servers under load.")
     parser.add_argument("--members", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="servers whose name contains one of these")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="servers whose name contains one of these"
+    )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the rates (needs the group `picture`)")
     arguments = parser.parse_args()
     console = Console(width=150)
@@ -195,7 +199,9 @@ def main() -> int:
                         console.print(f"{each.name}, {members} members: {str(problem).strip()}", highlight=False)
                         continue
                     wrong = full["wrong"] + paced["wrong"]
-                    found[each.name].append({**full, **{key: paced[key] for key in ("p50", "p99", "max")}, "wrong": wrong})
+                    found[each.name].append(
+                        {**full, **{key: paced[key] for key in ("p50", "p99", "max")}, "wrong": wrong}
+                    )
             medians[members] = {
                 each: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
                 for each, runs in found.items()
@@ -209,7 +215,17 @@ def main() -> int:
 
 def table(members: int, medians: dict[str, dict[str, float]], rounds: int) -> Table:
     result = Table(title=f"{members:,} members, {TALKERS} talk; median of {rounds}")
-    for column in ("", "deliveries/s", "x naive", "p50 ms", "p99 ms", "max ms", "CPU s per million", "kB/member", "wrong"):
+    for column in (
+        "",
+        "deliveries/s",
+        "x naive",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "CPU s per million",
+        "kB/member",
+        "wrong",
+    ):
         result.add_column(column, justify="right" if column else "left")
     naive = medians.get("naive threads", {}).get("rate", float("nan"))
     for name, run in medians.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 from pathlib import Path
 import signal
@@ -21,6 +22,8 @@ from snippets.grader.reports import terminal
 from snippets.grader.reports.result import Result
 from snippets.grader.rubric import BadRequest, Settings, chosen, read_points
 
+OUTPUT = Path("grades")
+NO_ROOM = "; what has been graded is kept: make room, and give the same command again"
 NOT_CONTAINED = """Not contained ({}): the submission runs with {}. It can use the network, read what these
 allow, and use up this machine; only its folder is a copy, and its processes are ended with it."""
 
@@ -53,7 +56,8 @@ def arguments_of(words: list[str] | None) -> argparse.Namespace:
     a_class = parser.add_argument_group(
         "a class: several paths, a folder of submissions, or a CSV file with a column `path`"
     )
-    a_class.add_argument("--output", type=Path, default=Path("grades"), metavar="FOLDER", help="default: grades")
+    a_class.add_argument("--class", dest="is_class", action="store_true", help="PATH is a class, whatever is in it")
+    a_class.add_argument("--output", type=Path, metavar="FOLDER", help=f"default: {OUTPUT}")
     a_class.add_argument("--fresh", action="store_true", help="start over instead of going on with what is there")
     a_class.add_argument(
         "--scheduler", default="", metavar="ADDRESS", help="grade on the Dask cluster with this scheduler"
@@ -64,6 +68,10 @@ def arguments_of(words: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(words)
     if not (arguments.list or arguments.compare or arguments.paths):
         parser.error("what is to be graded? A folder, a file, or a command in quotes")
+    if not all(path.strip() for path in arguments.paths):
+        parser.error("a PATH is empty; . is the folder you are in")
+    if arguments.output is not None and not arguments.output.name:
+        parser.error("--output is a folder of its own")
     return arguments
 
 
@@ -110,8 +118,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         reason = "as you asked" if arguments.cage == "none" else why_not()
         rights = "the rights of a user of its own" if cage else "your rights"
         console.print(NOT_CONTAINED.format(reason, rights), style="yellow", highlight=False)
-    if len(arguments.paths) > 1 or course.is_course(Path(arguments.paths[0])):
+    if arguments.is_class or len(arguments.paths) > 1 or course.is_course(Path(arguments.paths[0])):
         return run_class(arguments, settings, console)
+    if arguments.output or arguments.scheduler or arguments.fresh:
+        raise BadRequest(
+            f"{arguments.paths[0]} is taken for one submission, and --output and the like are for a class: --class"
+        )
     return run_one(arguments, settings, cage, console)
 
 
@@ -138,10 +150,14 @@ def run_one(arguments: argparse.Namespace, settings: Settings, cage: Cage | None
 
 def run_class(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
     """Grade a class into the output folder. Status 0: all were graded, whatever their points."""
-    output: Path = arguments.output
+    output: Path = arguments.output or OUTPUT
+    if arguments.report or arguments.json or arguments.repeat > 1:
+        raise BadRequest("--report, --json and --repeat are for one submission; a class has all reports in its folder")
     (output / course.RESULTS).mkdir(parents=True, exist_ok=True)
     settings.jobs = 1  # the submissions are what runs at once
-    tasks = [course.Task(entry, settings, arguments.cage) for entry in course.entries(arguments.paths)]
+    tasks = [
+        course.Task(entry, settings, arguments.cage) for entry in course.entries(arguments.paths, arguments.is_class)
+    ]
     ready = {} if arguments.fresh else {task: found for task in tasks if (found := course.earlier(task, output))}
     if ready:
         console.print(f"{len(ready)} of {len(tasks)} are graded already; --fresh starts over", highlight=False)
@@ -162,6 +178,9 @@ def run_class(arguments: argparse.Namespace, settings: Settings, console: Consol
         ):
             Path(scratch).chmod(0o711)  # programs that run as another user must get through
             course.grade_course(left, lambda: course.open_executor(jobs, scratch, arguments.scheduler), keep)
+    except KeyboardInterrupt:
+        console.print(f"{len(results)} of {len(tasks)} are graded; the same command goes on", highlight=False)
+        raise
     finally:
         results.sort(key=lambda result: result.name)
         alike = suspicious({task.entry.name: Path(task.entry.path) for task in tasks if Path(task.entry.path).exists()})
@@ -181,7 +200,8 @@ def main(words: list[str] | None = None) -> int:
     try:
         return run(arguments, console)
     except (BadRequest, NoCage, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        print(f"Error: {error}{NO_ROOM if full else ''}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Interrupted", file=sys.stderr)

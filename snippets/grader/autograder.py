@@ -11,7 +11,9 @@ import shlex
 import sys
 import zipfile
 
+from snippets.grader.__main__ import arguments_of
 from snippets.grader.cage import ROOT
+from snippets.grader.rubric import BadRequest, read_points
 
 SETUP = """#!/usr/bin/env bash
 # Run once, when the image is built.
@@ -27,7 +29,7 @@ folder="${{AUTOGRADER:-/autograder}}"
 cd "$folder/source" || exit 3
 "$folder/venv/bin/python" -m snippets.grader "$folder/submission" {words} \\
     --report gradescope="$folder/results/results.json"
-test $? -le 2  # less than full marks is no failure of the autograder
+test -s "$folder/results/results.json"  # less than full marks is no failure of the autograder
 """
 PROJECT = ("pyproject.toml", "README.md", "LICENSE")
 
@@ -58,10 +60,14 @@ def main() -> int:
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="WORD", help="options of the grader")
     arguments = parser.parse_args()
     try:
+        understood = arguments_of(["submission", *arguments.words])  # complains here, not when students submit
+        if understood.points:
+            read_points(understood.points)
         build(arguments.target, arguments.words)
-    except OSError as error:
+    except (OSError, BadRequest) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+    print(f"wrote {arguments.target}")
     return 0
 
 

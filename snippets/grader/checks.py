@@ -153,7 +153,8 @@ def no_echo(stage: Stage) -> None:
     """The network does not send a message back to its own sender. (A client that prints its own line itself is fine.)"""
     with stage.chat(proxied=PEOPLE) as chat:
         people = chat.others()
-        lines = stage.chat_on(chat, people, 2)  # the second round shows that an echo of the first would have come
+        lines = [chat.say(who, f"line {turn} of several") for turn in (1, 2) for who in people]
+        chat.wait_until(lambda: chat.all_see(people, lines), stage.patience())  # if not, that is another check's
         echoes = []
         for line in lines[: len(people)]:
             sent, returned = on_the_wire(chat, chat.participants[line.who])

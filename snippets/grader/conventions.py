@@ -103,7 +103,6 @@ def declared(path: Path) -> Commands:
         entry[field] = [_known_places(path, word) for word in _in_folder(path, command_words(entry[field]))]
     commands = commands_from(entry)
     parts = _parts(path, entry.get("parts", {}))
-    leave = leave or commands.leave
     program = list(itertools.takewhile(lambda word: "{" not in word, commands.client))
     return replace(
         commands,

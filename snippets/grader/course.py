@@ -7,6 +7,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 import contextlib
 import csv
 from dataclasses import asdict, dataclass, replace
+import hashlib
 import json
 import multiprocessing
 import os
@@ -21,13 +22,15 @@ import psutil
 from snippets.grader import cage
 from snippets.grader.alike import essence, fingerprint
 from snippets.grader.conventions import DECLARATION
+from snippets.grader.discovery import ARCHIVES
 from snippets.grader.reports import as_json
 from snippets.grader.reports.result import Result
 from snippets.grader.rubric import BadRequest, Settings, chosen
 from snippets.grader.single import grade_apart
-from snippets.grader.sources import programs
+from snippets.grader.sources import INTERPRETERS, programs
 
 RESULTS = "results"  # the folder of the JSON files
+RESERVED = ("index", "grades", "junit")  # names of our own beside the students' pages
 NOTE = ".doing"  # the end of the names of the workers' notes
 ATTEMPTS = 3  # of a submission whose worker was killed
 VERSION = 1  # of what a verdict means; results of another one are not gone on with
@@ -67,38 +70,50 @@ def is_course(path: Path) -> bool:
     return sum(1 for each in folders if (each / DECLARATION).exists() or programs(each)) >= 2
 
 
-def entries(paths: Iterable[str]) -> list[Entry]:
+def entries(paths: Iterable[str], folders_are_classes: bool = False) -> list[Entry]:
     """The submissions of a class: those that are named, those in folders of submissions, those in CSV files.
 
-    A CSV file has a header line with `path`, and `name` if the paths should not be shown. Raises BadRequest, OSError.
+    A CSV file has a header line with `path`, and `name` if the paths should not be shown. A name that is not fit for a
+    file is changed, and told apart by a hash of what it was: so it is the same in every run. Raises BadRequest, OSError.
     """
     found: list[tuple[str, str]] = []
     for each in paths:
         path = Path(each)
         if path.suffix.lower() == ".csv" and path.is_file():
             found += _in_csv(path)
-        elif is_course(path):
-            below = sorted(one for one in path.iterdir() if not one.name.startswith("."))
-            found += [(one.name, str(one)) for one in below if one.is_dir() or one.suffix]
+        elif is_course(path) or (folders_are_classes and path.is_dir()):
+            found += [(one.name, str(one)) for one in sorted(path.iterdir()) if _may_be_a_submission(one)]
         else:
             found.append((path.name if path.exists() else each, each))
     names: dict[str, int] = {}
     result = []
     for name, where in found:
         plain = re.sub(r"[^\w.@ -]", "_", name).strip(". ") or "submission"
+        if plain != name or plain.lower() in RESERVED:
+            plain += "-" + hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:6]
         names[plain] = names.get(plain, 0) + 1
         result.append(Entry(plain if names[plain] == 1 else f"{plain} ({names[plain]})", where))
     return result
 
 
+def _may_be_a_submission(path: Path) -> bool:
+    if path.name.startswith((".", "__")):
+        return False
+    return path.is_dir() or path.suffix.lower() in (*INTERPRETERS, *ARCHIVES)
+
+
 def _in_csv(path: Path) -> list[tuple[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if "path" not in (rows.fieldnames or []):
-            raise BadRequest(f"{path}: the first line must have a column `path`")
-        return [
-            (row.get("name") or Path(row["path"]).name, str(path.parent / row["path"])) for row in rows if row["path"]
-        ]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise BadRequest(f"{path}: not UTF-8") from None
+    rows = list(csv.DictReader(lines, delimiter=";" if lines and ";" in lines[0] else ","))
+    if not rows or "path" not in rows[0]:
+        raise BadRequest(f"{path}: needs a first line with a column `path`, and a line for each submission")
+    for number, row in enumerate(rows, start=2):
+        if not row["path"]:
+            raise BadRequest(f"{path}: line {number} has no path")
+    return [(row.get("name") or Path(row["path"]).name, str(path.parent / row["path"])) for row in rows]
 
 
 def open_executor(jobs: int, scratch: str, scheduler: str = "") -> contextlib.AbstractContextManager[Executor]:
@@ -199,8 +214,12 @@ def save(output: Path, entry: Entry, result: Result) -> None:
     path = result_file(output, entry)
     path.parent.mkdir(parents=True, exist_ok=True)
     beginning = path.with_suffix(".part")
-    beginning.write_text(as_json.of_one(result), encoding="utf-8")
-    beginning.replace(path)
+    try:
+        beginning.write_text(as_json.of_one(result), encoding="utf-8")
+        beginning.replace(path)
+    except OSError:
+        beginning.unlink(missing_ok=True)
+        raise
 
 
 def load(output: Path) -> list[Result]:
@@ -285,6 +304,8 @@ def differences(old: list[Result], new: list[Result]) -> list[str]:
         for id in dict.fromkeys([*was, *is_now]):
             if was.get(id) != is_now.get(id):
                 lines.append(f"{name}: {id}: {was.get(id, 'not run')}, now {is_now.get(id, 'not run')}")
+        if before[name].points != after[name].points:
+            lines.append(f"{name}: {before[name].points:g} points, now {after[name].points:g}")
         if not was and not is_now and before[name].reason != after[name].reason:
             lines.append(f"{name}: {before[name].reason}, now {after[name].reason}")
     return lines

@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[2]
 NAMES = ("jing yang", "mobius")
 THIRD = "YJ"  # in a mesh, for with two peers a list looks like any other
 START, ASK, GREET = 2.5, 0.7, 1.5  # seconds for the steps of a trial
+ARCHIVES = (".zip", ".gz", ".tgz", ".xz", ".bz2", ".tar", ".7z", ".rar")
 MAX_PROGRAMS = 4
 MAX_SECONDS = 15.0
 ANY_NAME = "<name>"  # a word of a documented command that may be any name
@@ -129,14 +130,15 @@ def _plain_conventions() -> list[Convention]:
 def _discover_in(path: Path, folder: Path, how: Circumstances) -> Submission:
     if (folder / DECLARATION).is_file():
         made = declared(folder / DECLARATION)
-        commands = replace(made, folder=folder, cage=how.cage, env=environment(folder))
+        source = _all_source(folder)
+        leave = made.leave or ways_to_leave(source)
+        commands = replace(made, leave=leave, folder=folder, cage=how.cage, env=environment(folder))
         start = try_out(commands, DECLARATION, how.slow).start  # taken as declared, however far it came
-        return Submission(path, commands, DECLARATION, f"declared in {DECLARATION}", _all_source(folder), start)
+        return Submission(path, commands, DECLARATION, f"declared in {DECLARATION}", source, start)
     found = [program_at(folder / path.name, folder)] if path.is_file() else [*programs(folder)]
     runnable = [program for program in found if program][:MAX_PROGRAMS]
     if not runnable:
-        empty = [each.name for each in files(folder) if each.suffix == ".py" and not read(each).strip()]
-        raise NotDriven(f"{empty[0]} is empty" if empty else "no program that uses the network was found")
+        raise NotDriven(_why_no_program(folder))
     obstacles = {program.path: obstacle(program) for program in runnable}
     if all(obstacles.values()):
         raise NotDriven(str(next(iter(obstacles.values()))))
@@ -144,13 +146,28 @@ def _discover_in(path: Path, folder: Path, how: Circumstances) -> Submission:
     return _try_all(path, folder, list(_documented(folder, usable)) + list(_guesses(usable)), how)
 
 
+def _why_no_program(folder: Path) -> str:
+    there = list(files(folder))
+    if not there:
+        return "there is nothing in it"
+    for each in there:
+        if each.suffix.lower() in ARCHIVES:
+            return f"{each.name} is an archive; unpack it"
+        if each.suffix == ".py" and not read(each).strip():
+            return f"{each.name} is empty"
+        if each.suffix == ".py" and "\0" in read(each):
+            return f"{each.name} is no text"
+    return "no program that uses the network was found"
+
+
 Candidate = tuple[Program, Program, Convention]
 
 
 def _documented(folder: Path, usable: list[Program]) -> Iterator[Candidate]:
     """Programs with the conventions that fit a command line in the README."""
-    for line in documented_commands(folder):
-        for program in usable:
+    documented = documented_commands(folder)
+    for program in usable:
+        for line in documented:
             if program.path.stem in line:
                 words = line.rpartition(program.path.stem)[2].removeprefix(program.path.suffix).split()
                 for convention in all_conventions():
@@ -220,7 +237,8 @@ def _try_all(path: Path, folder: Path | None, candidates: list[Candidate], how: 
         tried.add(str(commands))
         trial = try_out(commands, convention.id, how.slow)
         trials.append(trial)
-        if trial.reached == TALKS or (trial.reached == CONNECTED and not commands.mesh):
+        likeliest = server.path == candidates[0][0].path  # another program may be the chat: an echo connects as well
+        if trial.reached == TALKS or (trial.reached == CONNECTED and not commands.mesh and likeliest):
             break
     best = max(trials, key=lambda trial: trial.reached)
     if best.reached < CONNECTED:
@@ -344,7 +362,8 @@ def _why_not(tried: list[Program], trials: list[Trial]) -> str:
             return f"its {trial.stopped} and was ended by the grader"
     listening = [trial for trial in trials if trial.reached == LISTENS]
     if listening:
-        return f"started as {listening[0].convention!r} it listens, but no two come in and stay: see what their screens show"
+        how = f"started as {listening[0].convention!r} it listens, but no two come in and stay"
+        return f"{how}: see what their screens show, or declare how it is started in a {DECLARATION}"
     silent = any(trial.left_a_process for trial in trials)
     return "no way to start it led to somebody listening" + (
         "; it ends and leaves another process behind, which cannot be judged" if silent else ""

@@ -65,6 +65,7 @@ class Outcome:
     seconds: float = 0.0
     attempts: list[str] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)  # of the last chat, see History.kept
+    signs: list[str] = field(default_factory=list)  # of the failure, for the diagnosis
 
 
 CHECKS: dict[str, Check] = {}
@@ -133,12 +134,13 @@ def judge(the_check: Check, stage: Any, points: float) -> tuple[Outcome, Facts]:
         outcome.did, outcome.expected, outcome.hint = the_check.did, the_check.sentence, the_check.hint
         outcome.misconception = the_check.misconception
         outcome.seen = attempts.failure.seen
+        outcome.signs = list(dict.fromkeys(attempts.failure.signs))
     else:
         flaky = f"flaky: {', then '.join(attempts.verdicts)}" if FAIL in attempts.verdicts else ""
         outcome.seen = list(
             filter(None, [flaky, attempts.reason, *(attempts.failure.seen if attempts.failure else [])])
         )
-    return outcome, {**attempts.facts, "signs": attempts.failure.signs if attempts.failure else []}
+    return outcome, attempts.facts
 
 
 def skipped(the_check: Check, because: Sequence[str], points: float, judged: bool = True) -> Outcome:

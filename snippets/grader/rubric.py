@@ -34,10 +34,11 @@ from snippets.grader.grading import (
 )
 from snippets.grader.process import adopt_orphans, end_descendants, end_with_parent
 from snippets.grader.relocation import can_be_moved
-from snippets.grader.stage import PEOPLE, Stage
+from snippets.grader.stage import PEOPLE, WRONG, Stage
 
 assert _checks  # importing these fills CHECKS
 assert _optional_checks
+UNDISTURBED = "conversation"  # the check in which people just talk
 USUAL_START = 0.4  # seconds
 DRAWN = ("conversation", "survives-kill")  # whose pictures are worth a look also when they pass
 REFERENCE = [sys.executable, "-m", "snippets.lab3.exercise_tcp_group_chat"]
@@ -157,7 +158,18 @@ def grade(
                 progress(outcomes[check.id])
     finally:
         pool.shutdown(cancel_futures=True)
-    return [outcomes[check.id] for check in selection]
+    return without_blame([outcomes[check.id] for check in selection])
+
+
+def without_blame(outcomes: list[Outcome]) -> list[Outcome]:
+    """Where lines go wrong though nothing is disturbed, what is disturbed elsewhere is not to blame for the same."""
+    plain = next((each for each in outcomes if each.id == UNDISTURBED and each.verdict == FAIL), None)
+    for outcome in outcomes:
+        same = plain and outcome.signs and set(outcome.signs) <= set(plain.signs) & set(WRONG)
+        if same and outcome is not plain and outcome.verdict == FAIL:
+            outcome.misconception = f"the same as in {UNDISTURBED}, where nothing is disturbed"
+            outcome.where, outcome.hint = "", f"Mend what {UNDISTURBED} shows first; this may be well then."
+    return outcomes
 
 
 def new_pool(jobs: int) -> ProcessPoolExecutor:
@@ -184,9 +196,8 @@ def run_one(id: str, stage: Stage, points: float) -> tuple[Outcome, Facts]:
         return not_observed(CHECKS[id], f"the grader failed: {type(error).__name__}: {error}", points), {}
     finally:
         end_descendants()
-    signs = tuple(facts.pop("signs"))
     if outcome.verdict == FAIL:
-        symptoms = Symptoms(id, signs, stage.screens, stage.submission.sources, stage.mesh)
+        symptoms = Symptoms(id, tuple(outcome.signs), stage.screens, stage.submission.sources, stage.mesh)
         outcome.misconception, outcome.where = diagnose(symptoms, outcome.misconception)
     if outcome.verdict in (FAIL, INCONCLUSIVE):
         what = shlex.quote(str(stage.submission.path))

@@ -226,14 +226,65 @@ def test_a_class_on_a_cluster_also_when_a_worker_dies(
 def test_a_csv_names_the_submissions(students: Path, tmp_path: Path) -> None:
     table = tmp_path / "class.csv"
     table.write_text("name,path\nA/1,class/anna\nA 1,class/anna\n,class/carl\n", encoding="utf-8")
-    assert [(each.name, Path(each.path)) for each in course.entries([str(table)])] == [
-        ("A_1", tmp_path / "class/anna"),
+    expected = [
+        ("A_1-a5b3d2", tmp_path / "class/anna"),
         ("A 1", tmp_path / "class/anna"),
         ("carl", tmp_path / "class/carl"),
     ]
-    table.write_text("who\nanna\n", encoding="utf-8")
-    with pytest.raises(BadRequest, match="column `path`"):
+    assert [(each.name, Path(each.path)) for each in course.entries([str(table)])] == expected
+    table.write_text(table.read_text(encoding="utf-8").replace(",", ";"), encoding="utf-8")
+    assert [(each.name, Path(each.path)) for each in course.entries([str(table)])] == expected
+    for wrong, reason in (
+        ("who\nanna\n", "column `path`"),
+        ("path\n", "a line for each"),
+        ("path,name\n,x\n", "line 2"),
+    ):
+        table.write_text(wrong, encoding="utf-8")
+        with pytest.raises(BadRequest, match=reason):
+            course.entries([str(table)])
+    table.write_bytes("path\nMöbius\n".encode("latin-1"))
+    with pytest.raises(BadRequest, match="not UTF-8"):
         course.entries([str(table)])
+
+
+def test_names_do_not_depend_on_who_else_is_there_and_take_no_page_of_ours(tmp_path: Path) -> None:
+    for name in ("a:b", "a=b", "index", "anna.py", "late.zip", "notes.txt", "__MACOSX"):
+        (tmp_path / name).touch() if "." in name else (tmp_path / name).mkdir()
+    names = {Path(each.path).name: each.name for each in course.entries([str(tmp_path)], folders_are_classes=True)}
+    assert names.keys() == {"a:b", "a=b", "index", "anna.py", "late.zip"}
+    assert names["a:b"] != names["a=b"]
+    assert names["index"] != "index"
+    (tmp_path / "a:b").rmdir()
+    again = {Path(each.path).name: each.name for each in course.entries([str(tmp_path)], folders_are_classes=True)}
+    assert again["a=b"] == names["a=b"]
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (["students", "--report", "page=x"], "for one submission"),
+        (["students/anna", "--output", "x"], "for a class"),
+        ([""], "PATH is empty"),
+        (["students", "--output", ""], "folder of its own"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    more: list[str], reason: str, students: Path, tmp_path: Path
+) -> None:
+    done = grader(*(word.replace("students", str(students)) for word in more))
+    assert (done.returncode, reason in done.stderr) == (2, True), done.stderr
+
+
+def test_a_class_of_files_is_one_if_it_is_said_so(tmp_path: Path) -> None:
+    for name in ("anna", "berta"):
+        (tmp_path / "class").mkdir(exist_ok=True)
+        (tmp_path / "class" / f"{name}.py").write_text(GOOD + f"NAME = '{name}'\n", encoding="utf-8")
+    done = grader(tmp_path / "class", "--class", "--output", tmp_path / "grades", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {name: each["points"] for name, each in results(tmp_path / "grades").items()} == {
+        "anna.py": 8,
+        "berta.py": 8,
+    }
 
 
 def test_a_folder_of_submissions_is_no_submission(students: Path, tmp_path: Path) -> None:

@@ -124,7 +124,10 @@ def test_what_cannot_work_gets_one_line(words: list[str], reason: str) -> None:
 
 
 HOPELESS = {
-    "nothing there": ({}, "no program that uses the network"),
+    "nothing there": ({}, "there is nothing in it"),
+    "nothing of use": ({"notes.txt": "later"}, "no program that uses the network"),
+    "still packed": ({"chat.zip": "PK"}, "chat.zip is an archive; unpack it"),
+    "not a text": ({"chat.py": "\0\1\2"}, "chat.py is no text"),
     "empty": ({"chat.py": ""}, "chat.py is empty"),
     "does not compile": ({"chat.py": "import socket\nwhile True print(1)\n"}, "does not compile"),
     "needs a package": ({"chat.py": "import socket\nimport no_such_package\nprint(1)\n"}, "no_such_package"),
@@ -161,6 +164,25 @@ def test_what_cannot_be_driven_gets_the_reason(name: str, tmp_path: Path) -> Non
     assert reason in done.stdout
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in folder.iterdir()) == sorted(files)
+
+
+def test_of_several_programs_the_chat_is_taken_whatever_the_readme_documents_first() -> None:
+    done = grader(str(ROOT / "snippets" / "lab3"), "--only", "broadcast")
+    assert (done.returncode, "18 of 18 points" in done.stdout) == (0, True), done.stdout
+
+
+def test_without_a_word_in_the_declaration_the_one_in_the_source_is_tried(tmp_path: Path) -> None:
+    folder = variants.make({"name": "good"}, tmp_path / "it")
+    chat = "snippets.lab3.exercise_tcp_group_chat"
+    (folder / "grader.toml").write_text(
+        f'server = "python -m {chat} server {{port}}"\nclient = "python -m {chat} client {{host}} {{port}}"\n',
+        encoding="utf-8",
+    )
+    exercise = folder / "snippets" / "lab3" / "exercise_tcp_group_chat.py"
+    text = exercise.read_text(encoding="utf-8")
+    exercise.write_text(text.replace('{"exit", "quit", "exit()"}', '{"/quit"}'), encoding="utf-8")
+    done = grader(str(folder), "--only", "leave")
+    assert (done.returncode, "12 of 12 points" in done.stdout) == (0, True), done.stdout
 
 
 def test_a_submission_that_deletes_its_files_does_so_in_a_copy(tmp_path: Path) -> None:

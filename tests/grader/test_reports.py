@@ -180,6 +180,7 @@ def test_shiviz_clocks_tell_who_had_heard_of_what() -> None:
 def test_the_csv_has_no_formulas_and_a_line_a_submission() -> None:
     table = reports.of_class([result("=1+1"), hopeless("@SUM(1)")], [])["grades.csv"]
     rows = list(csv.DictReader(io.StringIO(table)))
+    assert (rows[1]["points"], rows[1]["path"]) == ("", "'@SUM(1)")
     assert [row["name"] for row in rows] == ["'=1+1", "'@SUM(1)"]
     assert rows[0]["points"] == f"{result().points:g}"
 

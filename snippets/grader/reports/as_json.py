@@ -9,7 +9,7 @@ points, of, unknown     reached, to be had, not to be judged
 reason, transcript      where it could not be graded; failed: by a fault of the grader
 seconds       how long it took
 checks        a list of {id, verdict, points, of, sentence, group, did, seen, expected, misconception, where, hint,
-              repeat, seconds, attempts, events}; verdict is pass, fail, skipped or inconclusive; events is what
+              signs, repeat, seconds, attempts, events}; verdict is pass, fail, skipped or inconclusive; events is what
               happened, for pictures: a list of {time, kind, who, ...}, see history.py
 """
 

@@ -16,11 +16,11 @@ def of_class(results: list[Result], alike: list[tuple[str, str, float]]) -> str:
     """The table. Texts cannot be taken for formulas."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["name", "points", "of", "not judged", "status", "same as", "reason", *CHECKS])
+    table.writerow(["name", "points", "of", "not judged", "status", "same as", "reason", "path", *CHECKS])
     for result in results:
         points = {each.id: "?" if each.verdict == INCONCLUSIVE else f"{each.points:g}" for each in result.outcomes}
-        texts = [_plain(each) for each in (result.same_as, result.reason)]
-        numbers = [f"{each:g}" for each in (result.points, result.of, result.unknown)]
+        texts = [_plain(each) for each in (result.same_as, result.reason, result.submission)]
+        numbers = [f"{each:g}" if result.outcomes else "" for each in (result.points, result.of, result.unknown)]
         table.writerow([_plain(result.name), *numbers, result.status, *texts, *(points.get(id, "") for id in CHECKS)])
     return text.getvalue()
 

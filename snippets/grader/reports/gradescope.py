@@ -22,7 +22,9 @@ def of_one(result: Result) -> str:
         }
         for outcome in result.outcomes
     ]
-    output = f"Started as: {result.convention}" if result.outcomes else f"Could not be graded: {result.reason}"
+    output = f"Started as: {result.convention}"
+    if not result.outcomes:
+        output = f"Could not be graded: {result.reason}\n{result.transcript}".rstrip()
     values = {
         "score": result.points,
         "execution_time": round(result.seconds),
