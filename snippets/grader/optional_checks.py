@@ -82,7 +82,11 @@ def accounts(stage: Stage) -> None:
             line = chat.say(intruder, "I know a part") if intruder.alive else None
             marker = chat.say(first, "to those who are in")
             chat.wait_until(lambda: chat.sees(second, marker), stage.patience())  # noqa: B023 - at once
-            if chat.sees(intruder, marker) or (line and chat.sees(second, line)):
+
+            def is_in() -> bool:
+                return chat.sees(intruder, marker) or (line is not None and chat.sees(second, line))  # noqa: B023
+
+            if chat.wait_until(is_in, stage.patience() / 4):  # two programs do not show the same at the same moment
                 raise Fails(f"with the password {wrong!r} one is in")
         stage.everybody_is_well(chat, [first, second, chat.participants[SERVER]], calm=False)
 
@@ -104,22 +108,29 @@ def log_in(stage: Stage, chat: Chat, name: str, password: str) -> Participant:
     client = chat.join(name)
     chat.introduce()
     chat.wait_until(lambda: "assword" in shown_since(chat, client, mark) or not client.alive, stage.patience("start"))
-    answer_when_asked(stage, chat, client, password)
-    chat.wait_until(lambda: not client.alive, 0.3)
+    answered = answer_when_asked(stage, chat, client, password)
+    chat.wait_until(
+        lambda: bool(shown_since(chat, client, answered).strip()) or not client.alive, stage.patience("start")
+    )
     return client
 
 
-def answer_when_asked(stage: Stage, chat: Chat, who: Participant, answer: str) -> None:
-    """Wait until a screen shows a question, and answer. (Some programs throw away what is typed before they ask.)"""
+def answer_when_asked(stage: Stage, chat: Chat, who: Participant, answer: str) -> int:
+    """Wait until a screen shows a question, and answer. (Some programs throw away what is typed before they ask.)
+
+    Returns how many events there were before the answer.
+    """
 
     def asks() -> bool:
         rows = chat.history.screen(who.name).rstrip().splitlines()
         return bool(rows) and rows[-1].rstrip().endswith((":", "?", ">"))
 
     chat.wait_until(lambda: asks() or not who.alive, stage.patience("start"))
+    mark = len(chat.history.events)
     if who.alive and asks():
         chat.type(who, answer)
-        chat.wait_until(lambda: not asks() or not who.alive, 0.3)
+        chat.wait_until(lambda: bool(shown_since(chat, who, mark)) or not who.alive, 0.3)  # the next question
+    return mark
 
 
 @check(
