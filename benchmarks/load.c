@@ -6,8 +6,8 @@
    for the member's number. MESSAGE contains "~", five digits for the talker and nine for the line's number. Whatever the
    server sends back is searched for "~": so this works for every protocol that passes texts on unchanged.
 
-   RATE: lines a second, all talkers together; 0: as many as the server takes, with at most WINDOW of each talker on their
-   way (else most of them would wait in the kernel's buffers, and what is measured were those). Prints one line of JSON:
+   RATE: lines a second, all talkers together; 0: as many as the server takes, with at most ON_THE_WAY
+   deliveries outstanding (else most lines would wait in the kernel's buffers, and the end would take minutes). Prints one line of JSON:
    lines, deliveries, seconds, p50, p99, max (latency in seconds; of RATE > 0), wrong (lost, twice, or out of order). */
 
 #define _GNU_SOURCE
@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MARK = 15, CHUNK = 262144, BATCH = 32, WINDOW = 256, HISTORY = 1 << 16, PATIENCE = 20 };
+enum { MARK = 15, CHUNK = 262144, BATCH = 32, ON_THE_WAY = 2500000, HISTORY = 1 << 16, PATIENCE = 20 };
 
 struct member {
     int socket, probed, tail_size;
@@ -159,11 +159,12 @@ static void poll_once(int milliseconds) {
     }
 }
 
-/* What the talker may say now: the next member has heard all but WINDOW of its lines. */
+/* What the talker may say now: the next member has heard all but a few of its lines. */
 static void talk(struct member *talker) {
     unsigned heard = members[(talker - members + 1) % count].last[talker - members];
+    unsigned window = ON_THE_WAY / count / talkers + 1;
     if (talker->out_size) return;
-    for (int i = 0; i < BATCH && talker->line - heard < WINDOW; i++) say(talker, ++talker->line);
+    for (int i = 0; i < BATCH && talker->line - heard < window; i++) say(talker, ++talker->line);
     if (talker->out_size && !flush(talker)) watch(talker, 1, EPOLL_CTL_MOD);
 }
 

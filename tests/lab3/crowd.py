@@ -18,6 +18,7 @@ from snippets.lab3.framing import Decoder, encode
 from tests.lab3.support import TIMEOUT
 
 MODULE = "snippets.lab3.exercise_tcp_group_chat"
+SERVER = MODULE  # tests set another one that has the same room and wire
 
 
 class CrowdMember:
@@ -92,7 +93,7 @@ class Crowd:
 def crowd() -> Iterator[Crowd]:
     """A running server and, at first, nobody; at the end the server must have survived it all, and end in order."""
     server = subprocess.Popen(
-        [sys.executable, "-u", "-m", MODULE, "server", "0"],
+        [sys.executable, "-u", "-m", SERVER, "server", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,4 +1,7 @@
-"""The reference group chat under load and among people who do not behave; the server is a real process."""
+"""The group chat's servers under load and among people who do not behave: one suite for all, for room and wire are one.
+
+The server is a real process.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,13 @@ import pytest
 from snippets.lab3.framing import encode
 from tests.lab3.crowd import Crowd, CrowdMember, crowd
 from tests.lab3.support import reset
+
+SERVERS = ("exercise_tcp_group_chat", "example4_tcp_group_chat_event_loop")
+
+
+@pytest.fixture(params=SERVERS, autouse=True)
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.lab3.crowd.SERVER", f"snippets.lab3.{request.param}")
 
 
 def everybody_talks(here: Crowd, members: list[CrowdMember], rounds: int) -> None:
