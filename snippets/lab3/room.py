@@ -57,6 +57,7 @@ class Dismiss:
 
 Action = Any  # one of these, or of those that a room which can do more adds (file_offers.py)
 _COMMANDS: dict[str, str] = {}  # each with the method that does it, in whatever room has one
+_encoder = json.JSONEncoder(ensure_ascii=False)  # made once: `json.dumps` would make one for each message
 _Method = TypeVar("_Method", bound=Callable[..., list[Action]])
 
 
@@ -113,11 +114,12 @@ class Room(Generic[Member]):
         try:
             asked = parse(message) if isinstance(message, str) else message
             name = asked.get("do")
-            if not isinstance(name, str) or name not in self.commands:
+            method = getattr(self, _COMMANDS.get(name, ""), None) if isinstance(name, str) else None
+            if method is None:
                 raise RefusedError(f"a command is one of: {', '.join(self.commands)}")
             if name != "join" and member not in self._names:
                 raise RefusedError("join first, with a name")
-            actions: list[Action] = getattr(self, _COMMANDS[name])(member, asked)
+            actions: list[Action] = method(member, asked)
             return actions
         except RefusedError as refusal:
             asked_for = name if isinstance(name, str) and name in self.commands else None
@@ -200,4 +202,4 @@ def line_field(message: Message) -> str:
 
 def to_json(message: Message) -> str:
     """What goes over the wire."""
-    return json.dumps(message, ensure_ascii=False)
+    return _encoder.encode(message)
