@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MARK = 15, CHUNK = 262144, BATCH = 32, ON_THE_WAY = 2500000, HISTORY = 1 << 16, PATIENCE = 20 };
+enum { MARK = 15, CHUNK = 262144, BATCH = 32, ON_THE_WAY = 2500000, GROUP = 200, HISTORY = 1 << 16, PATIENCE = 20 };
 
 struct member {
     int socket, probed, tail_size;
@@ -77,6 +77,11 @@ static unsigned number(const char *at, int digits) {
     return value;
 }
 
+static int all_digits(const char *at, int size) {
+    while (size && *at >= '0' && *at <= '9') at++, size--;
+    return size == 0;
+}
+
 static void delivered(struct member *member, const char *mark, double at) {
     unsigned talker = number(mark, 5), line = number(mark + 5, 9);
     if (line == 0) {
@@ -113,6 +118,10 @@ static void receive(struct member *member) {
             member->tail_size = end - place;
             memcpy(member->tail, place, member->tail_size);
             return;
+        }
+        if (!all_digits(place + 1, MARK - 1)) {  /* a byte of a frame's length can look like this, too */
+            place++;
+            continue;
         }
         delivered(member, place + 1, at);
         place += MARK;
@@ -181,15 +190,18 @@ static void connect_all(const char *host, int port, const char *hello_hex) {
         if (member->socket < 0) fail("socket");
         if (connect(member->socket, (struct sockaddr *)&address, sizeof address)) fail("connect");
         setsockopt(member->socket, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        if (place) put_number(place, 5, i);
-        if (send(member->socket, hello, hello_size, MSG_NOSIGNAL) != (ssize_t)hello_size) fail("hello");
-        fcntl(member->socket, F_SETFL, O_NONBLOCK);
         member->last = calloc(talkers, sizeof *member->last);
         if (i < talkers) {
             member->out = malloc((2 * BATCH + 1) * message_size);
             if (paced) member->said = calloc(HISTORY, sizeof *member->said);
         }
         watch(member, 0, EPOLL_CTL_ADD);
+        if ((i + 1) % GROUP && i + 1 < count) continue;
+        for (int j = i / GROUP * GROUP; j <= i; j++) {  /* a group at once: each newcomer is announced to all */
+            if (place) put_number(place, 5, j);
+            if (send(members[j].socket, hello, hello_size, MSG_NOSIGNAL) != (ssize_t)hello_size) fail("hello");
+            fcntl(members[j].socket, F_SETFL, O_NONBLOCK);
+        }
         poll_once(0);
     }
 }

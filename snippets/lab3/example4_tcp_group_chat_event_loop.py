@@ -122,8 +122,8 @@ class EventLoopServer:
                     self._flush(key.data)
                 if events & selectors.EVENT_READ and key.data.socket.fileno() >= 0:
                     self._receive(key.data)
-        self._send_turn()
         self._keep_deadlines()
+        self._send_turn()
 
     def _accept_all(self) -> None:
         while True:
@@ -174,14 +174,14 @@ class EventLoopServer:
                 case Broadcast(event, exclude):
                     self._broadcast(event, exclude)
                 case Tell(whom, event):
-                    self._send_turn()  # what came before it comes before it
+                    self._catch_up(whom)  # what came before it comes before it
                     self._send(whom, encode(to_json(event).encode("utf-8", "surrogatepass")))
                 case Admit(whom):
-                    self._send_turn()
                     self._nameless.pop(whom, None)
                     self._admitted[whom] = None
+                    whom.own = [(0, self._turn_size)]  # what came before it is not for it
                 case Dismiss(whom):
-                    self._send_turn()
+                    self._catch_up(whom)
                     self._close(whom)
 
     def _broadcast(self, event: Message, exclude: Member | None) -> None:
@@ -205,6 +205,12 @@ class EventLoopServer:
                 member.own = []
             else:
                 self._send(member, joined)
+
+    def _catch_up(self, member: Member) -> None:
+        """Send one member what this turn has for it so far."""
+        if member in self._admitted and self._turn:
+            self._send(member, _without(b"".join(self._turn), member.own))
+            member.own = [(0, self._turn_size)]
 
     def _send(self, member: Member, data: bytes) -> None:
         if member.closing_since is not None or not data:
