@@ -55,7 +55,7 @@ _WAKE = object()  # among the typed lines: look again
 EXIT_WORDS = {"exit", "quit", "exit()"}
 MAX_NAMELESS = 1_000  # connections that have not joined yet; the oldest makes room for the next
 REMEMBERED = 1_000  # numbers of a peer's last lines
-LOGIN_TIME = 60.0  # seconds to log in, where that is needed; the handshake of TLS included
+LOGIN_TIME = 120.0  # seconds to log in or, over TLS, to give a name; the handshake included
 LOGIN_LIMIT = 4096  # bytes of a message from somebody who has not
 SHUTDOWN = 0.8  # seconds the members have to take what was sent and to go
 
@@ -657,6 +657,7 @@ def join(servers: list[Address], options: Options) -> None:
         client.run()
         while client.gone and client.joined and len(servers) > 1:
             at = servers.index(client.endpoint) + 1
+            client.files.close()
             show(f"* {show_endpoint(client.endpoint)} is gone; trying the next one")
             client = first_that_answers([*servers[at:], *servers[:at]], options, client)
             client.run()

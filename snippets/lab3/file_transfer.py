@@ -133,6 +133,7 @@ class Transfer:
     landing: Landing | None = None
     done: int = 0
     connected: socket.socket | None = None
+    worker: threading.Thread | None = None
     over: threading.Event = field(default_factory=threading.Event)
 
 
@@ -229,10 +230,13 @@ class Files:
         """The chat is over: so are the transfers."""
         for transfer in [*self._running.values(), *self._accepted.values()]:
             self._stop(transfer, "the chat has ended")
+            if transfer.worker:
+                transfer.worker.join(GRACE)
 
     def _start(self, transfer: Transfer, work: Callable[[Transfer], None]) -> None:
         self._running[transfer.ticket] = transfer
-        threading.Thread(target=self._run, args=(transfer, work), name=transfer.file, daemon=True).start()
+        transfer.worker = threading.Thread(target=self._run, args=(transfer, work), name=transfer.file, daemon=True)
+        transfer.worker.start()
 
     def _run(self, transfer: Transfer, work: Callable[[Transfer], None]) -> None:
         try:
@@ -255,7 +259,9 @@ class Files:
             return False
         if transfer.connected:
             _hang_up(transfer.connected)
-        if transfer.landing:
+        if (
+            transfer.landing and not transfer.worker
+        ):  # else its worker does that: nobody else may close what it writes to
             transfer.landing.discard()
         show(f"* {transfer.file} is not {'received' if transfer.landing else 'sent'}: {reason}")
         return True

@@ -90,10 +90,14 @@ class Crowd:
 
 
 @contextlib.contextmanager
-def crowd() -> Iterator[Crowd]:
-    """A running server and, at first, nobody; at the end the server must have survived it all, and end in order."""
+def crowd(descriptors: int | None = None) -> Iterator[Crowd]:
+    """A running server and, at first, nobody; at the end the server must have survived it all, and end in order.
+
+    `descriptors`: how many it may have open.
+    """
+    shell = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"] if descriptors else []
     server = subprocess.Popen(
-        [sys.executable, "-u", "-m", SERVER, "server", "0"],
+        [*shell, sys.executable, "-u", "-m", SERVER, "server", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -21,7 +21,7 @@ from snippets.lab3.file_names import Landing, why_not_a_file_name
 from snippets.lab3.file_offers import MAX_OFFERS, Cut, FileRoom
 from snippets.lab3.room import Tell
 from tests.lab3.member import Member, carry
-from tests.lab3.programs import chat_of, run, server_started, shows, waits
+from tests.lab3.programs import chat_of, ends, run, server_started, shows, waits
 from tests.lab3.support import TIMEOUT
 from tests.lab3.test_terminal import terminal
 
@@ -318,7 +318,25 @@ def test_a_receiver_keeps_nothing_of_a_file_that_does_not_come_whole(way: str, c
     chat.type(receiver, "/who")
     shows(chat, receiver, "* Here: ")
     assert chat.history.screen("YJ").count("not received") == 1
+    waits(chat, lambda: everything_in(downloads) == [], "nothing should be left")
+    sender.connection.close()
+
+
+def test_who_leaves_in_the_middle_leaves_nothing_behind(chat: Chat, tmp_path: Path) -> None:
+    downloads = tmp_path / "downloads"
+    receiver = user(chat, "YJ", "--downloads", str(downloads))
+    sender = Member(chat.port, "mobius")
+    sender.ask("offer", to="YJ", file="x.bin", size=1_000_000, ticket=TICKET)
+    shows(chat, receiver, "offers you x.bin")
+    chat.type(receiver, "/accept")
+    sender.hears("accepted")
+    with carry(chat.port, TICKET, "sender") as end:
+        end.sendall(bytes(500_000))
+        shows(chat, receiver, "50%")
+        chat.type(receiver, "exit")
+        ends(chat, receiver)
     assert everything_in(downloads) == []
+    assert sender.hears("declined")["reason"] == "is gone"
     sender.connection.close()
 
 
@@ -331,7 +349,7 @@ def test_a_sender_learns_that_the_receiver_is_gone_or_full(chat: Chat, tmp_path:
     chat.type(full, "/accept")
     shows(chat, full, "* report.pdf is not received: File too large")
     shows(chat, sender, "File too large")
-    assert everything_in(tmp_path / "full") == []
+    waits(chat, lambda: everything_in(tmp_path / "full") == [], "nothing should be left")
     gone = Member(chat.port, "gone")
     big = tmp_path / "big"
     with big.open("wb") as file:

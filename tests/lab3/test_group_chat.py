@@ -180,3 +180,14 @@ def test_too_many_nameless_connections_cost_the_oldest_its_place() -> None:
         here.wait_until(lambda: silent[0].ended, silent[:1])
         everybody_talks(here, members, 1)
         assert not silent[-1].ended
+
+
+def test_out_of_descriptors_the_members_chat_on_and_newcomers_wait() -> None:
+    with crowd(descriptors=40) as here:
+        members = come_in(here, 3)
+        too_many = [here.newcomer() for _ in range(60)]
+        everybody_talks(here, members, 3)
+        for each in too_many:
+            each.socket.close()
+        here.members = members
+        everybody_talks(here, [*members, *come_in(here, 2, "late")], 3)
