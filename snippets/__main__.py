@@ -9,7 +9,13 @@ import runpy
 import sys
 
 HERE = Path(__file__).parent
-PATTERNS = ("example*.py", "exercise*.py", "test_run.py")  # in the order of the lab
+PATTERNS = (
+    "example[1-3]*.py",
+    "exercise*.py",
+    "test_run.py",
+    "wiretap.py",
+    "example[4-9]*.py",
+)  # in the order of the lab
 
 
 def labs() -> dict[int, Path]:
@@ -31,7 +37,7 @@ def show(numbered_labs: dict[int, Path]) -> None:
     for number, lab in numbered_labs.items():
         print(f"Lab {number}: {purpose(lab / '__init__.py')}")
         for place, path in enumerate(examples(lab), start=1):
-            print(f"  -l {number} -e {place}  {path.stem:26}{purpose(path)}")
+            print(f"  -l {number} -e {place}  {path.stem:38}{purpose(path)}")
 
 
 def run(lab: Path, place: int, arguments: list[str]) -> None:
