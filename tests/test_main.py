@@ -19,8 +19,18 @@ def snippets(*words: str) -> subprocess.CompletedProcess[str]:
 def test_it_lists_the_examples_with_their_purpose(words: list[str]) -> None:
     done = snippets(*words)
     assert done.returncode == 0
-    for name in ("example1_tcp_echo_wrong   A TCP", "example2_tcp", "example3_tcp_chat", "exercise_tcp"):
-        assert name in done.stdout
+    names = (
+        "example1_tcp_echo_wrong",
+        "example2_tcp",
+        "example3_tcp_chat",
+        "exercise_tcp",
+        "test_run",
+        "wiretap",
+        "example4",
+    )
+    places = [done.stdout.index(name) for name in names]
+    assert places == sorted(places)  # in the order in which they are read
+    assert "A TCP echo that is wrong" in done.stdout
 
 
 def test_it_runs_an_example_with_its_arguments() -> None:
