@@ -146,7 +146,7 @@ def measure(server: Server, folder: Path, members: int, rate: float) -> dict[str
             if not line:
                 raise RuntimeError(load.communicate()[1])
             result: dict[str, Any] = json.loads(line)
-            used = sum(process.cpu_times()[:2]) - before
+            used, peak = sum(process.cpu_times()[:2]) - before, peak_memory(process)
         finally:
             load.kill()
             load.communicate()
@@ -156,12 +156,17 @@ def measure(server: Server, folder: Path, members: int, rate: float) -> dict[str
         "rate": result["deliveries"] / max(result["seconds"], 1e-9),
         "processor": used / deliveries * 1e6,
         "member": (idle - alone) / members / 1000,
-        "peak": process_peak(idle),
+        "peak": peak / 1000,
     }
 
 
-def process_peak(idle: int) -> float:
-    return idle / 1e6
+def peak_memory(process: psutil.Process) -> int:
+    """The most that has been resident, in kB; 0 where the system does not tell (proc(5), VmHWM)."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1])
+    return 0
 
 
 def compile_all(folder: Path) -> None:
@@ -224,6 +229,7 @@ def table(members: int, medians: dict[str, dict[str, float]], rounds: int) -> Ta
         "max ms",
         "CPU s per million",
         "kB/member",
+        "peak MB",
         "wrong",
     ):
         result.add_column(column, justify="right" if column else "left")
@@ -231,7 +237,9 @@ def table(members: int, medians: dict[str, dict[str, float]], rounds: int) -> Ta
     for name, run in medians.items():
         times = [f"{1000 * run[key]:.1f}" for key in ("p50", "p99", "max")]
         row = [f"{run['rate']:,.0f}", f"{run['rate'] / naive:.1f}", *times]
-        result.add_row(name, *row, f"{run['processor']:.2f}", f"{run['member']:.1f}", f"{run['wrong']:.0f}")
+        result.add_row(
+            name, *row, f"{run['processor']:.2f}", f"{run['member']:.1f}", f"{run['peak']:.0f}", f"{run['wrong']:.0f}"
+        )
     return result
 
 
