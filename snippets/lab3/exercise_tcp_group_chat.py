@@ -247,15 +247,16 @@ class UserSide:
         self._unsent: list[Any] = before._unsent if before else []  # taken from there, and not done
         self._before = before
         self._ended = threading.Event()
-        self.name = ""
+        self.name: str = before.name if before else ""
         self.joined = False
 
     def run(self) -> None:
         """Until the user or the other side has had enough."""
-        if self._before:
-            self.join(self._before.name)
+        if self.name:
+            self.join(self.name)
         else:
             self.ask_name()
+        if self._before is None:
             threading.Thread(target=self._read_typed_lines, daemon=True).start()
         while (line := self._next_line()) is not None and line.strip() not in EXIT_WORDS:
             if not self.joined:
@@ -331,7 +332,7 @@ class ChatClient(UserSide):
         if answer.get("needs") == "password" and (password := self._ask_password()):
             answer = self._try_to_join({"do": "join", "name": name, "password": password})
         self.joined = answer["event"] == "welcome"
-        self.name = answer.get("name", "")
+        self.name = answer.get("name", self.name)
         if not self.joined and not self._ended.is_set():
             self.ask_name()
 
@@ -345,7 +346,7 @@ class ChatClient(UserSide):
     def _try_to_join(self, wish: Message) -> Message:
         self._send(wish)
         answer: Message = wait_for(self._answers)
-        if answer["event"] == "close" and not (self._heard or self._wrap):
+        if answer["event"] == "close" and not (self._heard or self._wrap or self._before):
             show("* The server has hung up without a word; does it want TLS? --ca or --fingerprint")
         return answer
 
@@ -655,7 +656,9 @@ def join(servers: list[Address], options: Options) -> None:
     client = first_that_answers(servers, options)
     try:
         client.run()
-        while client.gone and client.joined and len(servers) > 1:
+        failures = 0
+        while client.gone and len(servers) > 1 and failures < len(servers):
+            failures = 0 if client.joined else failures + 1  # one that is dying may still take a connection
             at = servers.index(client.endpoint) + 1
             client.files.close()
             show(f"* {show_endpoint(client.endpoint)} is gone; trying the next one")

@@ -25,6 +25,9 @@ from typing import cast
 from snippets.lab3.endpoints import CONNECT_TIMEOUT
 from snippets.lab3.toolkit import Wrap
 
+# The other side's end without `close_notify` (see `shutdown`) is an end, and no reason to refuse to send it the rest.
+HALF_CLOSE = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+
 
 class TLSSocket(ssl.SSLSocket):
     """A TLS socket that one thread may read while another one writes, as the toolkit does.
@@ -67,6 +70,7 @@ def server_side(certificate: Path, key: Path) -> Wrap:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = TLSSocket
+    context.options |= HALF_CLOSE
     context.num_tickets = 0  # nobody resumes here, and who only sends would never read them
     for file in (certificate, key):
         file.open("rb").close()  # says which one is missing; ssl does not
@@ -95,6 +99,7 @@ def client_side(authority: Path | None = None, fingerprint: str = "") -> Callabl
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = TLSSocket
+    context.options |= HALF_CLOSE
     if digits:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
