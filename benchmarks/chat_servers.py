@@ -181,7 +181,7 @@ def main() -> int:
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="servers whose name contains one of these"
     )
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the rates (needs the group `picture`)")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the rates (needs the group `benchmark`)")
     arguments = parser.parse_args()
     console = Console(width=150)
     chosen = [each for each in SERVERS if not arguments.only or any(word in each.name for word in arguments.only)]

@@ -26,7 +26,7 @@ import time
 from typing import Any
 
 from snippets.lab3.endpoints import Address, listen, show_endpoint, tune
-from snippets.lab3.exercise_tcp_group_chat import DEFAULT, INTERRUPTS, describe, endpoints, line_for
+from snippets.lab3.exercise_tcp_group_chat import DEFAULT, INTERRUPTS, describe, endpoints, line_for, listening
 from snippets.lab3.framing import Decoder, FramingError, encode
 from snippets.lab3.private_messages import PrivateRoom
 from snippets.lab3.room import Admit, Broadcast, Dismiss, Message, Tell, to_json
@@ -375,10 +375,7 @@ def main(arguments: list[str] | None = None) -> None:
         if len(where) > 1:
             parser.error("a server has one endpoint")
         raise_descriptor_limit()
-        try:
-            server = EventLoopServer(where[0])
-        except OSError as error:
-            raise OSError(f"{show_endpoint(where[0])}: {describe(error)}") from None
+        server = listening(EventLoopServer, where[0])
         for each in INTERRUPTS:
             signal.signal(each, server.end)
         server.wake_up_at_signals()

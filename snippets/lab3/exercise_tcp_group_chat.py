@@ -134,9 +134,11 @@ class ChatServer:
 
     def close_late(self) -> None:
         """Where one must log in: end the connections that take too long for it."""
+        if not self._guarded:
+            return
         with self._lock:
             late = [each for each, came in self._nameless.items() if time.monotonic() - came > LOGIN_TIME]
-        for connection in late if self._guarded else ():
+        for connection in late:
             connection.close(timeout=0)
 
     def close(self) -> None:

@@ -259,9 +259,7 @@ class Files:
             return False
         if transfer.connected:
             _hang_up(transfer.connected)
-        if (
-            transfer.landing and not transfer.worker
-        ):  # else its worker does that: nobody else may close what it writes to
+        if transfer.landing and not transfer.worker:  # nobody but its worker may close what that writes to
             transfer.landing.discard()
         show(f"* {transfer.file} is not {'received' if transfer.landing else 'sent'}: {reason}")
         return True
@@ -288,9 +286,8 @@ class Files:
                         connected.sendall(block)
                         self._progress(transfer, len(block))
                 connected.sendall(digest.digest())
-                connected.recv(
-                    1
-                )  # until the server hangs up: closing earlier could reset what is on its way (RFC 2525, 2.17)
+                # Until the server hangs up: closing earlier could reset what is on its way (RFC 2525, section 2.17).
+                connected.recv(1)
             except OSError as error:
                 raise EndedError(describe_end(error)) from None
 

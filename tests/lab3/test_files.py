@@ -8,6 +8,7 @@ import hashlib
 import os
 from pathlib import Path
 import random
+import select
 import socket
 from typing import Any
 
@@ -276,8 +277,6 @@ def test_the_servers_limit_and_others_tickets(tmp_path: Path) -> None:
 
 def waits_for_one_of(*ends: socket.socket) -> None:
     """Wait until the server has hung up on one of two who show the same ticket."""
-    import select
-
     assert select.select(ends, [], [], TIMEOUT)[0]
 
 
@@ -289,9 +288,9 @@ def read_all(end: socket.socket) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("way", ["killed", "leaves", "lies", "is cut"])
-def test_a_receiver_keeps_nothing_of_a_file_that_does_not_come_whole(way: str, chat: Chat, tmp_path: Path) -> None:
-    downloads = tmp_path / "downloads"
+@contextlib.contextmanager
+def half_received(chat: Chat, downloads: Path) -> Iterator[tuple[Member, Participant, socket.socket]]:
+    """We are a sender, and the real receiver has half of a file from us; with the connection for its bytes."""
     receiver = user(chat, "YJ", "--downloads", str(downloads))
     sender = Member(chat.port, "mobius")
     sender.ask("offer", to="YJ", file="x.bin", size=1_000_000, ticket=TICKET)
@@ -301,6 +300,13 @@ def test_a_receiver_keeps_nothing_of_a_file_that_does_not_come_whole(way: str, c
     with carry(chat.port, TICKET, "sender") as end:
         end.sendall(bytes(500_000))
         shows(chat, receiver, "50%")
+        yield sender, receiver, end
+
+
+@pytest.mark.parametrize("way", ["killed", "leaves", "lies", "is cut"])
+def test_a_receiver_keeps_nothing_of_a_file_that_does_not_come_whole(way: str, chat: Chat, tmp_path: Path) -> None:
+    downloads = tmp_path / "downloads"
+    with half_received(chat, downloads) as (sender, receiver, end):
         assert [name[:6] for name in everything_in(downloads)] == [".part-"]
         if way == "lies":
             end.sendall(bytes(500_000) + bytes(32))
@@ -324,15 +330,7 @@ def test_a_receiver_keeps_nothing_of_a_file_that_does_not_come_whole(way: str, c
 
 def test_who_leaves_in_the_middle_leaves_nothing_behind(chat: Chat, tmp_path: Path) -> None:
     downloads = tmp_path / "downloads"
-    receiver = user(chat, "YJ", "--downloads", str(downloads))
-    sender = Member(chat.port, "mobius")
-    sender.ask("offer", to="YJ", file="x.bin", size=1_000_000, ticket=TICKET)
-    shows(chat, receiver, "offers you x.bin")
-    chat.type(receiver, "/accept")
-    sender.hears("accepted")
-    with carry(chat.port, TICKET, "sender") as end:
-        end.sendall(bytes(500_000))
-        shows(chat, receiver, "50%")
+    with half_received(chat, downloads) as (sender, receiver, _):
         chat.type(receiver, "exit")
         ends(chat, receiver)
     assert everything_in(downloads) == []

@@ -37,13 +37,20 @@ def server() -> Iterator[tuple[Server, ServerRecorder, Wrap]]:
         connection.close()
 
 
-def test_messages_pass_in_both_directions_at_once(server: tuple[Server, ServerRecorder, Wrap]) -> None:
+def introduced(server: tuple[Server, ServerRecorder, Wrap]) -> tuple[Client, Recorder]:
+    """The server's first client, one message of whose it has heard; and what the client hears."""
     listening, recorder, wrap = server
     heard = Recorder()
     client = Client(listening.local_address, heard, wrap=wrap)
     client.send("hello")
     recorder.wait_for_connections(1)
     recorder.recorders[0].wait_for_messages(1)
+    return client, heard
+
+
+def test_messages_pass_in_both_directions_at_once(server: tuple[Server, ServerRecorder, Wrap]) -> None:
+    listening, recorder, _ = server
+    client, heard = introduced(server)
 
     def send_ours() -> None:
         for number in range(20):
@@ -62,12 +69,8 @@ def test_messages_pass_in_both_directions_at_once(server: tuple[Server, ServerRe
 
 
 def test_who_half_closes_still_gets_the_answer(server: tuple[Server, ServerRecorder, Wrap]) -> None:
-    listening, recorder, wrap = server
-    heard = Recorder()
-    client = Client(listening.local_address, heard, wrap=wrap)
-    client.send("question")
-    recorder.wait_for_connections(1)
-    recorder.recorders[0].wait_for_messages(1)
+    _, recorder, _ = server
+    client, heard = introduced(server)
     recorder.connections[0].send(BIG)
     client.close()
     assert heard.wait_for_messages(1) == [BIG]
