@@ -3,8 +3,10 @@
     poetry run python -m benchmarks.chat_servers [--members 100 1000] [--rounds 5] [--only threads naive] [--picture FILE]
 
 A crowd (load.c, one thread of C) connects, some members talk, and every delivery is checked: once, and in order. First as
-fast as the server takes it, then 200 lines a second in all, for latency. The servers take turns in each round; printed are
-medians, and how many times the naive server's deliveries. What is not installed here is left out by name.
+fast as the server takes it; then 200 lines a second in all, for latency; then as fast as it can again, with one member
+more who has stopped reading. The servers take turns in each round; printed are medians, and how many times the naive
+server's deliveries. "load" is how much of a core the crowd needed: close to 100 %, it was the crowd that could no more.
+What is not installed here is left out by name.
 """
 
 from __future__ import annotations
@@ -121,13 +123,13 @@ def running(server: Server, folder: Path):  # type: ignore[no-untyped-def]
         process.wait()
 
 
-def measure(server: Server, folder: Path, members: int, rate: float) -> dict[str, Any]:
+def measure(server: Server, folder: Path, members: int, rate: float = 0, stopped: int = 0) -> dict[str, Any]:
     """One server, from its start to its end, under one load."""
     with running(server, folder) as (port, process):
         alone = process.memory_info().rss
         hello, message = (each.hex() for each in server.speaks)
-        words = ["127.0.0.1", port, members, min(TALKERS, members), SECONDS, rate, hello, message]
-        load = subprocess.Popen(
+        words = ["127.0.0.1", port, members, min(TALKERS, members), SECONDS, rate, hello, message, stopped]
+        load = psutil.Popen(
             [str(folder / "load"), *map(str, words)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -139,14 +141,15 @@ def measure(server: Server, folder: Path, members: int, rate: float) -> dict[str
             assert load.stdin
             if load.stdout.readline() != "ready\n":
                 raise RuntimeError(load.communicate()[1])
-            idle, before = process.memory_info().rss, sum(process.cpu_times()[:2])
+            idle, before, before_load = process.memory_info().rss, processor_time(process), processor_time(load)
             load.stdin.write("\n")
             load.stdin.flush()
             line = load.stdout.readline()
             if not line:
                 raise RuntimeError(load.communicate()[1])
             result: dict[str, Any] = json.loads(line)
-            used, peak = sum(process.cpu_times()[:2]) - before, peak_memory(process)
+            used, used_by_load = processor_time(process) - before, processor_time(load) - before_load
+            peak = peak_memory(process)
         finally:
             load.kill()
             load.communicate()
@@ -155,9 +158,16 @@ def measure(server: Server, folder: Path, members: int, rate: float) -> dict[str
         **result,
         "rate": result["deliveries"] / max(result["seconds"], 1e-9),
         "processor": used / deliveries * 1e6,
+        "load": used_by_load / max(result["seconds"], 1e-9),
         "member": (idle - alone) / members / 1000,
         "peak": peak / 1000,
     }
+
+
+def processor_time(process: psutil.Process) -> float:
+    """Seconds of a core that it has used."""
+    user, system, *_ = process.cpu_times()
+    return float(user + system)
 
 
 def peak_memory(process: psutil.Process) -> int:
@@ -198,15 +208,16 @@ def main() -> int:
             for _ in range(arguments.rounds):
                 for each in chosen:
                     try:
-                        full = measure(each, folder, members, 0)
-                        paced = measure(each, folder, members, RATE)
+                        full = measure(each, folder, members)
+                        paced = measure(each, folder, members, rate=RATE)
+                        beside = measure(each, folder, members, stopped=1)
                     except RuntimeError as problem:
                         console.print(f"{each.name}, {members} members: {str(problem).strip()}", highlight=False)
                         continue
-                    wrong = full["wrong"] + paced["wrong"]
-                    found[each.name].append(
-                        {**full, **{key: paced[key] for key in ("p50", "p99", "max")}, "wrong": wrong}
-                    )
+                    run = {**full, **{key: paced[key] for key in ("p50", "p99", "max")}}
+                    run["beside"] = 0 if beside["wrong"] else beside["rate"] / full["rate"]
+                    run["wrong"] = full["wrong"] + paced["wrong"]
+                    found[each.name].append(run)
             medians[members] = {
                 each: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
                 for each, runs in found.items()
@@ -228,6 +239,8 @@ def table(members: int, medians: dict[str, dict[str, float]], rounds: int) -> Ta
         "p99 ms",
         "max ms",
         "CPU s per million",
+        "load",
+        "1 stopped",
         "kB/member",
         "peak MB",
         "wrong",
@@ -236,10 +249,9 @@ def table(members: int, medians: dict[str, dict[str, float]], rounds: int) -> Ta
     naive = medians.get("naive threads", {}).get("rate", float("nan"))
     for name, run in medians.items():
         times = [f"{1000 * run[key]:.1f}" for key in ("p50", "p99", "max")]
-        row = [f"{run['rate']:,.0f}", f"{run['rate'] / naive:.1f}", *times]
-        result.add_row(
-            name, *row, f"{run['processor']:.2f}", f"{run['member']:.1f}", f"{run['peak']:.0f}", f"{run['wrong']:.0f}"
-        )
+        row = [f"{run['rate']:,.0f}", f"{run['rate'] / naive:.1f}", *times, f"{run['processor']:.2f}"]
+        row += [f"{run['load']:.0%}", f"{run['beside']:.0%}" if run["beside"] else "stuck"]
+        result.add_row(name, *row, f"{run['member']:.1f}", f"{run['peak']:.0f}", f"{run['wrong']:.0f}")
     return result
 
 

@@ -1,14 +1,16 @@
 /* A crowd of chat members in one thread: connects them, lets some of them talk, and checks every delivery.
 
-   load HOST PORT MEMBERS TALKERS SECONDS RATE HELLO MESSAGE
+   load HOST PORT MEMBERS TALKERS SECONDS RATE HELLO MESSAGE [STOPPED]
 
    HELLO and MESSAGE are what a member sends when it comes in, and for each line; in hexadecimal. In HELLO "@@@@@" stands
    for the member's number. MESSAGE contains "~", five digits for the talker and nine for the line's number. Whatever the
    server sends back is searched for "~": so this works for every protocol that passes texts on unchanged.
 
-   RATE: lines a second, all talkers together; 0: as many as the server takes, with at most ON_THE_WAY
-   deliveries outstanding (else most lines would wait in the kernel's buffers, and the end would take minutes). Prints one line of JSON:
-   lines, deliveries, seconds, p50, p99, max (latency in seconds; of RATE > 0), wrong (lost, twice, or out of order). */
+   RATE: lines a second, all talkers together; 0: as many as the server takes, with at most ON_THE_WAY deliveries
+   outstanding (else most lines would wait in the kernel's buffers, and the end would take minutes).
+   STOPPED: so many more come in, and as soon as the talking begins they read no more.
+
+   Prints one line of JSON: lines, deliveries, seconds, p50, p99, max (latency in seconds; of RATE > 0), wrong (lost, twice, or out of order). */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -38,7 +40,7 @@ struct member {
 };
 
 static struct member *members;
-static int count, talkers, poller;
+static int count, stopped, talkers, poller;
 static unsigned long long deliveries, wrong;
 static double *latencies;
 static size_t latency_count, latency_space;
@@ -183,7 +185,7 @@ static void connect_all(const char *host, int port, const char *hello_hex) {
     char hello[8192];
     size_t hello_size = from_hex(hello_hex, hello);
     char *place = memmem(hello, hello_size, "@@@@@", 5);
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < count + stopped; i++) {
         struct member *member = &members[i];
         int one = 1;
         member->socket = socket(AF_INET, SOCK_STREAM, 0);
@@ -196,7 +198,7 @@ static void connect_all(const char *host, int port, const char *hello_hex) {
             if (paced) member->said = calloc(HISTORY, sizeof *member->said);
         }
         watch(member, 0, EPOLL_CTL_ADD);
-        if ((i + 1) % GROUP && i + 1 < count) continue;
+        if ((i + 1) % GROUP && i + 1 < count + stopped) continue;
         for (int j = i / GROUP * GROUP; j <= i; j++) {  /* a group at once: each newcomer is announced to all */
             if (place) put_number(place, 5, j);
             if (send(members[j].socket, hello, hello_size, MSG_NOSIGNAL) != (ssize_t)hello_size) fail("hello");
@@ -211,10 +213,10 @@ static void wait_for_all(void) {
     double deadline = now() + 6 * PATIENCE, next = 0;
     for (;;) {
         int missing = 0;
-        for (int i = 1; i < count; i++) missing += !members[i].probed;
+        for (int i = 1; i < count + stopped; i++) missing += !members[i].probed;
         if (!missing) return;
         if (now() > deadline) {
-            fprintf(stderr, "load: %d of %d members never heard anything\n", missing, count);
+            fprintf(stderr, "load: %d of %d members never heard anything\n", missing, count + stopped);
             exit(1);
         }
         if (now() > next && !members[0].out_size) {
@@ -232,11 +234,12 @@ static int ascending(const void *a, const void *b) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 9) {
-        fprintf(stderr, "usage: load HOST PORT MEMBERS TALKERS SECONDS RATE HELLO MESSAGE\n");
+    if (argc != 9 && argc != 10) {
+        fprintf(stderr, "usage: load HOST PORT MEMBERS TALKERS SECONDS RATE HELLO MESSAGE [STOPPED]\n");
         return 2;
     }
     count = atoi(argv[3]);
+    stopped = argc > 9 ? atoi(argv[9]) : 0;
     talkers = atoi(argv[4]);
     double seconds = atof(argv[5]), rate = atof(argv[6]);
     paced = rate > 0;
@@ -247,7 +250,7 @@ int main(int argc, char **argv) {
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     poller = epoll_create1(0);
-    members = calloc(count, sizeof *members);
+    members = calloc(count + stopped, sizeof *members);
     connect_all(argv[1], atoi(argv[2]), argv[7]);
     wait_for_all();
     printf("ready\n");
@@ -258,6 +261,8 @@ int main(int argc, char **argv) {
     }
     if (getchar() == EOF) return 0;  /* whoever measures has taken notice */
     for (double quiet = now() + 0.3; now() < quiet;) poll_once(10);  /* the last probes pass */
+    for (int i = count; i < count + stopped; i++)
+        if (epoll_ctl(poller, EPOLL_CTL_DEL, members[i].socket, NULL)) fail("epoll");
     double began = now(), end = began + seconds;
     last_delivery = began;
     for (unsigned long long said = 0; now() < end;) {

@@ -36,8 +36,9 @@ RECV_SIZE = 64 * 1024
 HIGH_WATER = 1 << 20  # bytes waiting for a member from which it is behind...
 PATIENCE = 2.0  # ...and seconds it may stay so before it is expelled
 LIMIT = 16 << 20  # bytes at which there is no more patience
-QUOTA = 256 * 1024  # bytes taken from one member before the rest must have kept up, or it is held back...
-CALM = 0.5  # ...for so many seconds; also the time between two looks at who is behind
+QUOTA = 256 * 1024  # bytes taken from one member before it is held back if somebody is catching up...
+GRACE = 0.1  # ...that is, is behind and has taken something in the last so many seconds...
+CALM = 0.5  # ...for so many seconds at most; also the time between two looks at who is behind
 SHUTDOWN = 0.8  # seconds the members have to take what was sent
 MAX_NAMELESS = 1_000
 LINGER = 3.0  # seconds in which one who was told the end may still take what is on its way
@@ -79,8 +80,8 @@ class EventLoopServer:
         self._admitted: dict[Member, None] = {}
         self._nameless: dict[Member, None] = {}
         self._waiting: dict[Member, None] = {}  # for the kernel to take more, or for the other side's end
-        self._held: dict[Member, float] = {}  # nobody reads from them, since when; for somebody is behind
-        self._behind = False
+        self._held: dict[Member, float] = {}  # nobody reads from them, since when; for somebody is catching up
+        self._progress = 0.0  # when one who is behind has last taken something
         self._turn: list[bytes] = []  # the frames of the broadcasts of this turn
         self._turn_size = 0
         self._accept_again: float | None = None
@@ -233,6 +234,8 @@ class EventLoopServer:
     def _flush(self, member: Member) -> None:
         try:
             del member.outbox[: member.socket.send(member.outbox)]
+            if member.behind_since is not None:
+                self._progress = time.monotonic()
         except BlockingIOError:
             return
         except OSError as error:
@@ -253,11 +256,17 @@ class EventLoopServer:
             self._selector.modify(member.socket, selectors.EVENT_READ | writing, member)
 
     def _hold_back(self, member: Member) -> None:
-        """Somebody has said much: while another one is behind, its next lines wait in the kernel's buffers, then in its."""
+        """Somebody has said much: while another one catches up, its next lines wait in the kernel's buffers, then in its.
+
+        Nobody waits for one who takes nothing at all: it will be expelled.
+        """
         member.taken = 0
-        if self._behind:
+        if self._is_somebody_catching_up(now := time.monotonic()):
             self._selector.unregister(member.socket)
-            self._held[member] = time.monotonic()
+            self._held[member] = now
+
+    def _is_somebody_catching_up(self, now: float) -> bool:
+        return now - self._progress < GRACE
 
     def _let_go(self, member: Member) -> None:
         del self._held[member]
@@ -295,7 +304,7 @@ class EventLoopServer:
     def _seconds_to_next_deadline(self) -> float | None:
         soonest = [] if self._accept_again is None else [self._accept_again]
         if self._waiting or self._held:
-            soonest.append(time.monotonic() + CALM)
+            soonest.append(time.monotonic() + (GRACE if self._held else CALM))
         return max(0.0, min(soonest) - time.monotonic()) if soonest else None
 
     def _keep_deadlines(self) -> None:
@@ -315,9 +324,8 @@ class EventLoopServer:
                 self._lose(member)
             elif member.closing_since is not None and now - member.closing_since > LINGER:
                 self._lose(member)
-        self._behind = any(member.behind_since is not None for member in self._waiting)
         for member, since in list(self._held.items()):
-            if not self._behind or now - since > CALM:
+            if not self._is_somebody_catching_up(now) or now - since > CALM:
                 self._let_go(member)
 
     def _say_goodbye(self) -> None:

@@ -57,6 +57,7 @@ MAX_NAMELESS = 1_000  # connections that have not joined yet; the oldest makes r
 REMEMBERED = 1_000  # numbers of a peer's last lines
 LOGIN_TIME = 120.0  # seconds to log in or, over TLS, to give a name; the handshake included
 LOGIN_LIMIT = 4096  # bytes of a message from somebody who has not
+SWITCH = 0.02  # seconds a thread may compute before another gets its turn; Python's default is 0.005
 SHUTDOWN = 0.8  # seconds the members have to take what was sent and to go
 
 LINES = {  # how an event looks on the screen
@@ -635,6 +636,8 @@ def carries_port(word: str) -> bool:
 
 
 def serve(own: list[Address], options: Options) -> None:
+    # A reader whose turn ends while it holds the room's lock makes all the others stop at that lock, one after the other.
+    sys.setswitchinterval(SWITCH)
     server = listening(lambda endpoint: ChatServer(endpoint, options), own[0])
     try:
         while not threading.Event().wait(TURN):
