@@ -17,7 +17,7 @@ Experiment: let `_receive` sleep for a second when somebody says "sleep". Who wa
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 import selectors
 import signal
 import socket
@@ -95,10 +95,10 @@ class EventLoopServer:
         self._woken.setblocking(False)
         self._selector.register(self._woken, selectors.EVENT_READ)
         self.ending = False
-        show(f"Listening on {show_endpoint(self._listener.getsockname()[:2])}")
 
     def run(self) -> None:
         """Until `end` is called."""
+        show(f"Listening on {show_endpoint(self._listener.getsockname()[:2])}")
         while not self.ending:
             self._take_turn(self._seconds_to_next_deadline())
         self._say_goodbye()
@@ -118,6 +118,7 @@ class EventLoopServer:
                 self._accept_all()
             elif key.fileobj is self._woken:
                 self._woken.recv(1024)
+                self._wake_up()
             else:
                 if events & selectors.EVENT_WRITE:
                     self._flush(key.data)
@@ -125,6 +126,9 @@ class EventLoopServer:
                     self._receive(key.data)
         self._keep_deadlines()
         self._send_turn()
+
+    def _wake_up(self) -> None:
+        """Something other than a socket has called us. (Here that can only be `end`: the loop looks by itself.)"""
 
     def _accept_all(self) -> None:
         while True:
@@ -162,12 +166,15 @@ class EventLoopServer:
                 self._hold_back(member)
             if member.closing_since is None:
                 for message in member.decoder.feed(data):
-                    self._carry_out(self._room.handle(member, message.decode("utf-8", "surrogateescape")))
+                    self._handle(member, message.decode("utf-8", "surrogateescape"))
         except BlockingIOError:
             pass
         except (OSError, FramingError) as error:
             member.reason = describe(error)
             self._lose(member)
+
+    def _handle(self, member: Member, message: str) -> None:
+        self._carry_out(self._room.handle(member, message))
 
     def _carry_out(self, actions: Iterable[Any]) -> None:
         for action in actions:
@@ -371,19 +378,21 @@ def raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description="A group chat's server in one thread; the clients are those of the exercise."
-    )
+def command_line(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=f"{description}; the clients are those of the exercise.")
     parser.add_argument("role", choices=["server"])
     parser.add_argument("endpoint", nargs="*", help="HOST PORT, HOST:PORT or PORT; default {}:{}".format(*DEFAULT))
-    parsed = parser.parse_args(arguments)
+    return parser
+
+
+def run(parser: argparse.ArgumentParser, words: list[str], server_at: Callable[[Address], EventLoopServer]) -> None:
+    """Run a server until a signal ends it. What goes wrong ends the program with one line."""
     try:
-        where = endpoints(parsed.endpoint) or [DEFAULT]
+        where = endpoints(words) or [DEFAULT]
         if len(where) > 1:
             parser.error("a server has one endpoint")
         raise_descriptor_limit()
-        server = listening(EventLoopServer, where[0])
+        server = listening(server_at, where[0])
         for each in INTERRUPTS:
             signal.signal(each, server.end)
         server.wake_up_at_signals()
@@ -394,6 +403,11 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"Error: {describe(error)}")
     finally:
         finish()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = command_line("A group chat's server in one thread")
+    run(parser, parser.parse_args(arguments).endpoint, EventLoopServer)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ LINES = {  # how an event looks on the screen
     "lost": "* {name} is lost: {reason}",
     "said": "{name}: {text}",
     "closing": "* The server is closing",
+    "notice": "* {text}",
     **private_messages.LINES,
     **file_offers.LINES,
 }

@@ -170,7 +170,7 @@ class Room(Generic[Member]):
         if name is None:
             return []
         del self._members_by_key[same_name_key(name)]
-        return [Dismiss(member), Broadcast({"event": event["event"], "name": name, **event})]
+        return [Dismiss(member), Broadcast({"event": event["event"], "name": name, **event}, exclude=member)]
 
 
 def parse(message: str) -> Message:

@@ -1,0 +1,168 @@
+"""A room that is spread over several servers: who is where, and who may have which name. No I/O, no threads, no clock.
+
+Each server knows all members of all servers, as the others tell it. It decides alone about all but one thing: who gets a
+name that two ask for at the same moment, on two servers. About that the *arbiter* decides, the server that has been here
+longest (the lowest id: it begins with the time); if it dies, the next one is the arbiter, without anybody's electing it. So
+a join takes one question and one answer, however many servers there are.
+
+While servers cannot reach each other, each decides alone. If then a name has been given twice, the member on the older
+server keeps it, and the other one gets a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from snippets.lab3.private_messages import PrivateRoom
+from snippets.lab3.room import Action, Message, RefusedError, Tell
+from snippets.lab3.text import MAX_NAME, same_name_key
+
+
+@dataclass(eq=False)
+class Remote:
+    """A member on another server."""
+
+    server: str
+    name: str  # what it is called there
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Ask the arbiter whether this member may have this name; then call `grant` or `refuse`."""
+
+    member: Any
+    name: str
+    asked: Message
+
+
+class ClusterRoom(PrivateRoom[Any]):
+    """What one server knows of the room. `server` is its id."""
+
+    def __init__(self, default_name: Callable[[Any], str], server: str) -> None:
+        super().__init__(default_name)
+        self._server = server
+        self._remotes: dict[tuple[str, str], Remote] = {}  # by server, and name there
+        self._promised: set[str] = set()  # keys of names that another server may give to a member
+        self.arbiter = server
+
+    # -- names ---------------------------------------------------------------------------------------------------------
+
+    def _join(self, member: Any, asked: Message) -> list[Action]:
+        if isinstance(member, Remote):
+            return super()._join(member, asked)
+        name = self._acceptable_name(member, asked)
+        if self.arbiter != self._server:
+            return [Claim(member, name, asked)]
+        self._refuse_if_promised(name)
+        return super()._join(member, asked)
+
+    def grant(self, claim: Claim) -> list[Action]:
+        """The arbiter has nothing against it, or there is none that could be asked."""
+        try:
+            return super()._join(claim.member, claim.asked)
+        except RefusedError as refusal:
+            return self.refuse(claim, str(refusal))
+
+    def refuse(self, claim: Claim, reason: str) -> list[Action]:
+        return [Tell(claim.member, {"event": "refused", "do": "join", "reason": reason})]
+
+    def promise(self, name: str) -> str | None:
+        """As the arbiter: let another server give this name to a member, until `forget`. Returns the reason if it may not."""
+        try:
+            if self.is_taken(name, None):
+                raise RefusedError(f"the name {name} is taken")
+            self._refuse_if_promised(name)
+        except RefusedError as refusal:
+            return str(refusal)
+        self._promised.add(same_name_key(name))
+        return None
+
+    def forget(self, name: str) -> None:
+        """A promise has been kept, or given up."""
+        self._promised.discard(same_name_key(name))
+
+    def _refuse_if_promised(self, name: str) -> None:
+        if same_name_key(name) in self._promised:
+            raise RefusedError(f"the name {name} is taken")
+
+    # -- what other servers tell ---------------------------------------------------------------------------------------
+
+    def members_of(self, server: str) -> list[str]:
+        """What those on another server are called there."""
+        return [name for of, name in self._remotes if of == server]
+
+    @property
+    def own_names(self) -> list[str]:
+        """The names of the members of this server."""
+        return [name for member, name in self._names.items() if not isinstance(member, Remote)]
+
+    def happened(self, server: str, event: Message) -> list[Action]:
+        """Another server tells what one of its members has done."""
+        kind, name = event.get("event"), str(event.get("name"))
+        actions: list[Action] = []
+        if kind in ("joined", "renamed"):
+            self.forget(name)
+        if kind == "joined":
+            actions = self._came(server, name)
+        elif kind == "renamed":
+            remote = self._remotes.pop((server, str(event.get("old"))), None)
+            if remote:
+                remote.name = name
+                self._remotes[server, name] = remote
+                actions = self._call(remote)
+        elif kind in ("left", "lost"):
+            remote = self._remotes.pop((server, name), None)
+            if remote:
+                actions = (
+                    self.handle(remote, {"do": "leave"})
+                    if kind == "left"
+                    else self.lost(remote, str(event.get("reason")))
+                )
+        elif kind == "told":
+            actions = self._told(event)
+        return actions + self._call_by_their_names()
+
+    def all_gone(self, server: str, reason: str | None) -> list[Action]:
+        """A whole server has gone. `reason`: None if it said goodbye."""
+        event = {"event": "left"} if reason is None else {"event": "lost", "reason": reason}
+        return [action for name in self.members_of(server) for action in self.happened(server, {**event, "name": name})]
+
+    def _told(self, event: Message) -> list[Action]:
+        whom = self._members_by_key.get(same_name_key(str(event.get("to"))))
+        told = {"event": "told", "name": event.get("name"), "text": event.get("text")}
+        return [] if whom is None or isinstance(whom, Remote) else [Tell(whom, told)]
+
+    def _came(self, server: str, name: str) -> list[Action]:
+        if (server, name) in self._remotes:
+            return []
+        remote = self._remotes[server, name] = Remote(server, name)
+        return self._call(remote)
+
+    def _call(self, remote: Remote) -> list[Action]:
+        """Call a remote member what its server calls it. Whoever has the name and must not keep it gets another one."""
+        actions: list[Action] = []
+        holder = self._members_by_key.get(same_name_key(remote.name))
+        if holder is not None and holder is not remote:
+            if isinstance(holder, Remote) or remote.server > self._server:
+                name = self._free(remote.name)  # for the moment: there, it will get another one
+                return super()._join(remote, {"name": name}) if self.name_of(remote) is None else []
+            why = f"somebody on an older server is called {remote.name}, too"
+            actions = [Tell(holder, {"event": "notice", "text": f"You get another name: {why}"})]
+            actions += super()._join(holder, {"name": self._free(remote.name)})
+        return [*actions, *super()._join(remote, {"name": remote.name})]
+
+    def _call_by_their_names(self) -> list[Action]:
+        """Some may have had to be called something else for a while."""
+        others = [each for each in self._remotes.values() if self.name_of(each) != each.name]
+        return [
+            action
+            for each in others
+            if not self.is_taken(each.name, each)
+            for action in self._join(each, {"name": each.name})
+        ]
+
+    def _free(self, name: str) -> str:
+        return next(each for n in count(2) if not self.is_taken(each := f"{name[: MAX_NAME - 6]} {n}", None))
