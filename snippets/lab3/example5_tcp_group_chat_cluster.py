@@ -218,6 +218,7 @@ class ClusterServer(EventLoopServer):
             self._decide(ticket, None)
 
     def _on_message(self, data: bytes) -> None:
+        """One of the others has said something: `unpack` has looked whether there is a method for it."""
         try:
             head, lines = unpack(data)
         except FramingError as error:
@@ -234,11 +235,9 @@ class ClusterServer(EventLoopServer):
 
     def _on_hello(self, server: str, head: Message, _: bytes) -> None:
         self._peers[server].heard = Heard()
-        self._tell_who_is_here(server)
+        self._tell_who_is_here(server, self._history.number, self._history.lines)
 
-    def _tell_who_is_here(self, server: str) -> None:
-        self._pass_on()
-        number, lines = self._history.number, self._history.lines
+    def _tell_who_is_here(self, server: str, number: int, lines: int) -> None:
         members, servers = self._room.own_names, list(self._peers)
         self._broker.publish(
             pack("present", self._id, number=number, lines=lines, members=members, servers=servers), server
@@ -287,10 +286,13 @@ class ClusterServer(EventLoopServer):
             self._broker.publish(pack("again", self._id, after=peer.heard and peer.heard.number), server)
 
     def _on_again(self, server: str, head: Message, _: bytes) -> None:
-        batches = None if head["after"] is None else self._history.after(head["after"])
-        if batches is None:
-            self._tell_who_is_here(server)
-        for batch in batches or ():
+        history, after = self._history, head["after"]
+        if after is None:
+            self._tell_who_is_here(server, history.number, history.lines)
+            return
+        if after < history.gone:  # then who is here now, and what has happened since: at the end that is the same
+            self._tell_who_is_here(server, history.gone, history.gone_lines)
+        for batch in history.after(after):
             self._broker.publish(batch, server)
 
     def _on_bye(self, server: str, head: Message, _: bytes) -> None:

@@ -11,6 +11,7 @@ This module does no input or output.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 
 from snippets.lab3.room import Message
 from snippets.lab3.server_messages import pack
@@ -25,9 +26,11 @@ class History:
     def __init__(self, server: str, keep: int = KEEP) -> None:
         self.number = 0  # of the last batch
         self.lines = 0  # in all batches
+        self.gone = 0  # the number of the last batch that is not kept any more...
+        self.gone_lines = 0  # ...and the lines up to there
         self._server = server
         self._keep = keep
-        self._batches: deque[bytes] = deque()
+        self._batches: deque[tuple[bytes, int]] = deque()  # each with the lines up to its end
         self._size = 0
 
     def add(self, events: list[Message], lines: bytes = b"", count: int = 0) -> bytes:
@@ -35,17 +38,17 @@ class History:
         self.number += 1
         self.lines += count
         batch = pack("batch", self._server, lines, number=self.number, lines=self.lines, events=events)
-        self._batches.append(batch)
+        self._batches.append((batch, self.lines))
         self._size += len(batch)
         while self._size > self._keep:
-            self._size -= len(self._batches.popleft())
+            oldest, self.gone_lines = self._batches.popleft()
+            self._size -= len(oldest)
+            self.gone += 1
         return batch
 
-    def after(self, number: int) -> list[bytes] | None:
-        """The batches that follow this one; None if some of them are not kept any more, or if there never was this one."""
-        if not self.number - len(self._batches) <= number <= self.number:
-            return None
-        return list(self._batches)[len(self._batches) - (self.number - number) :]
+    def after(self, number: int) -> list[bytes]:
+        """Those batches that follow this one and are kept."""
+        return [batch for batch, _ in islice(self._batches, max(0, number - self.gone), None)]
 
 
 class Heard:

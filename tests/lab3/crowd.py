@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from snippets.lab3.framing import Decoder, encode
 from tests.lab3.support import TIMEOUT
 
 MODULE = "snippets.lab3.exercise_tcp_group_chat"
-SERVER = MODULE  # tests set another one that has the same room and wire
+SERVER = MODULE  # tests set another one that has the same room and wire...
+WORDS: tuple[str, ...] = ()  # ...and what else it is to be told
 
 
 class CrowdMember:
@@ -66,6 +68,11 @@ class Crowd:
         self.server = server
         self.port = port
         self.members: list[CrowdMember] = []
+        self.killed = False
+
+    def kill_server(self) -> None:
+        self.killed = True
+        self.server.kill()
 
     def newcomer(self, name: str | None = None, receive_buffer: int | None = None) -> CrowdMember:
         member = CrowdMember(self.port, receive_buffer)
@@ -97,7 +104,7 @@ def crowd(descriptors: int | None = None) -> Iterator[Crowd]:
     """
     shell = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"] if descriptors else []
     server = subprocess.Popen(
-        [*shell, sys.executable, "-u", "-m", SERVER, "server", "0"],
+        [*shell, sys.executable, "-u", "-m", SERVER, "server", "0", *WORDS],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -105,7 +112,8 @@ def crowd(descriptors: int | None = None) -> Iterator[Crowd]:
         env={**os.environ, "PYTHONUTF8": "1"},
     )
     assert server.stdout
-    crowd = Crowd(server, int(server.stdout.readline().rpartition(":")[2]))
+    listening = next(line for line in server.stdout if line.startswith("Listening on"))
+    crowd = Crowd(server, int(listening.rpartition(":")[2]))
     try:
         yield crowd
     finally:
@@ -114,4 +122,4 @@ def crowd(descriptors: int | None = None) -> Iterator[Crowd]:
         server.terminate()
         log, _ = server.communicate(timeout=TIMEOUT)
     assert "Traceback" not in log
-    assert server.returncode == 0
+    assert server.returncode == (-signal.SIGKILL if crowd.killed else 0), log

@@ -5,21 +5,30 @@ The server is a real process.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import json
 import secrets
 
 import pytest
 
 from snippets.lab3.framing import encode
+from tests.lab3.broker import Broker
 from tests.lab3.crowd import Crowd, CrowdMember, crowd
 from tests.lab3.support import reset
 
-SERVERS = ("exercise_tcp_group_chat", "example4_tcp_group_chat_event_loop")
+CLUSTER = "example5_tcp_group_chat_cluster"
+SERVERS = ("exercise_tcp_group_chat", "example4_tcp_group_chat_event_loop", CLUSTER)
 
 
 @pytest.fixture(params=SERVERS, autouse=True)
-def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("tests.lab3.crowd.SERVER", f"snippets.lab3.{request.param}")
+    if request.param != CLUSTER:
+        yield
+        return
+    with Broker() as broker:
+        monkeypatch.setattr("tests.lab3.crowd.WORDS", ("--broker", broker.url))
+        yield
 
 
 def everybody_talks(here: Crowd, members: list[CrowdMember], rounds: int) -> None:
