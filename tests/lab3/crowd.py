@@ -112,7 +112,8 @@ def crowd(descriptors: int | None = None) -> Iterator[Crowd]:
         env={**os.environ, "PYTHONUTF8": "1"},
     )
     assert server.stdout
-    listening = next(line for line in server.stdout if line.startswith("Listening on"))
+    listening = next((line for line in server.stdout if line.startswith("Listening on")), "")
+    assert listening, f"the server has ended: {server.communicate()}"
     crowd = Crowd(server, int(listening.rpartition(":")[2]))
     try:
         yield crowd
