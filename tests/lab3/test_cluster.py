@@ -18,7 +18,7 @@ from snippets.grader.driver import Chat, Participant
 from snippets.lab3.self_signed import make
 from tests.lab3.broker import Broker
 from tests.lab3.crowd import Crowd, CrowdMember, crowd
-from tests.lab3.programs import chat_of, ends, run, shows, waits
+from tests.lab3.programs import TIMEOUT, chat_of, ends, run, shows, waits
 
 CLUSTER = "snippets.lab3.example5_tcp_group_chat_cluster"
 
@@ -226,6 +226,7 @@ def test_a_server_that_ends_says_goodbye_for_its_members(two: Cluster) -> None:
     two.servers[1].server.send_signal(signal.SIGTERM)
     two.wait_for(here, "left", name="m1")
     assert there.of("closing")
+    assert two.servers[1].server.wait(TIMEOUT) == 0
 
 
 def test_without_the_broker_all_chat_on_and_nothing_is_lost(two: Cluster) -> None:
