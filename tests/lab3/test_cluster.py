@@ -327,7 +327,8 @@ def endpoint(chat: Chat, who: Participant) -> str:
     return chat.history.screen(who.name).partition("Listening on ")[2].split()[0]
 
 
-def test_without_a_broker_it_starts_one_and_another_takes_its_place() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_without_a_broker_it_starts_one_and_another_takes_its_place(number: signal.Signals) -> None:
     with Broker() as found:
         found.kill()  # now its port is free
     own = f"import snippets.lab3.broker as b; b.DEFAULT_BROKER = {found.url!r}; import {CLUSTER} as c; c.main(['server', '0'])"
@@ -341,9 +342,8 @@ def test_without_a_broker_it_starts_one_and_another_takes_its_place() -> None:
         shows(chat, clients[0], "YJ has joined")
         chat.type(clients[0], "hello")
         shows(chat, clients[1], "mobius: hello")
-        chat.send_signal(servers[0], signal.SIGINT)
-        ends(chat, servers[0])
-        shows(chat, clients[1], "mobius has left")
+        chat.send_signal(servers[0], number)
+        shows(chat, clients[1], "mobius has left" if number == signal.SIGINT else "mobius is lost: its server is lost")
         third = chat.start("third", [sys.executable, "-c", own])
         guest = run(chat, "guest", "client", endpoint(chat, third))
         chat.type(guest, "jing yang")
@@ -372,6 +372,14 @@ def test_the_broker_may_ask_for_a_password_and_speak_tls(tmp_path: Path) -> None
         ):
             assert reason in ends(chat, cluster_server(chat, name, *wrong), status=1)
             assert "guess" not in chat.history.screen(name)
+
+
+def test_without_the_package_it_says_what_is_missing() -> None:
+    with chat_of() as chat:
+        server = chat.start(
+            "server", [sys.executable, "-c", f"import sys; sys.modules['nats'] = None; import {CLUSTER}"]
+        )
+        assert "poetry install --with nats" in ends(chat, server, status=1)
 
 
 @pytest.mark.parametrize(
