@@ -28,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MARK = 15, CHUNK = 262144, BATCH = 32, ON_THE_WAY = 2500000, GROUP = 200, HISTORY = 1 << 16, PATIENCE = 20 };
+enum { MARK = 15, CHUNK = 262144, BATCH = 32, ON_THE_WAY = 2500000, GROUP = 200, HISTORY = 1 << 16, PATIENCE = 20, STUCK = 5 };
 
 struct member {
     int socket, probed, tail_size;
@@ -283,7 +283,7 @@ int main(int argc, char **argv) {
     unsigned long long lines = 0;
     for (int i = 0; i < talkers; i++) lines += members[i].line;
     unsigned long long expected = lines * (count - 1);
-    while (deliveries < expected && now() - last_delivery < PATIENCE) poll_once(10);
+    while (deliveries < expected && now() - last_delivery < STUCK) poll_once(10);
     if (deliveries < expected) wrong += expected - deliveries;
     qsort(latencies, latency_count, sizeof *latencies, ascending);
     double p50 = latency_count ? latencies[latency_count / 2] : 0, p99 = latency_count ? latencies[latency_count * 99 / 100] : 0;

@@ -45,6 +45,7 @@ class ClusterRoom(PrivateRoom[Any]):
         super().__init__(default_name)
         self._server = server
         self._remotes: dict[tuple[str, str], Remote] = {}  # by server, and name there
+        self._misnamed: dict[Remote, None] = {}  # those whom we cannot call yet what their server calls them
         self._promised: set[str] = set()  # keys of names that another server may give to a member
         self.arbiter = server
 
@@ -56,7 +57,8 @@ class ClusterRoom(PrivateRoom[Any]):
         name = self._acceptable_name(member, asked)
         if self.arbiter != self._server:
             return [Claim(member, name, asked)]
-        self._refuse_if_promised(name)
+        if same_name_key(name) in self._promised:
+            raise RefusedError(f"the name {name} is taken")
         return super()._join(member, asked)
 
     def grant(self, claim: Claim) -> list[Action]:
@@ -69,24 +71,18 @@ class ClusterRoom(PrivateRoom[Any]):
     def refuse(self, claim: Claim, reason: str) -> list[Action]:
         return [Tell(claim.member, {"event": "refused", "do": "join", "reason": reason})]
 
-    def promise(self, name: str) -> str | None:
+    def promise(self, name: str, server: str) -> str | None:
         """As the arbiter: let another server give this name to a member, until `forget`. Returns the reason if it may not."""
-        try:
-            if self.is_taken(name, None):
-                raise RefusedError(f"the name {name} is taken")
-            self._refuse_if_promised(name)
-        except RefusedError as refusal:
-            return str(refusal)
+        holder = self._members_by_key.get(same_name_key(name))
+        is_its_own = isinstance(holder, Remote) and holder.server == server  # then it knows better than we
+        if (holder is not None and not is_its_own) or same_name_key(name) in self._promised:
+            return f"the name {name} is taken"
         self._promised.add(same_name_key(name))
         return None
 
     def forget(self, name: str) -> None:
         """A promise has been kept, or given up."""
         self._promised.discard(same_name_key(name))
-
-    def _refuse_if_promised(self, name: str) -> None:
-        if same_name_key(name) in self._promised:
-            raise RefusedError(f"the name {name} is taken")
 
     # -- what other servers tell ---------------------------------------------------------------------------------------
 
@@ -100,7 +96,13 @@ class ClusterRoom(PrivateRoom[Any]):
         return [name for member, name in self._names.items() if not isinstance(member, Remote)]
 
     def happened(self, server: str, event: Message) -> list[Action]:
-        """Another server tells what one of its members has done."""
+        """Another server tells what one of its members has done. Nonsense changes nothing."""
+        try:
+            return self._happened(server, event) + self._call_by_their_names()
+        except RefusedError:
+            return []
+
+    def _happened(self, server: str, event: Message) -> list[Action]:
         kind, name = event.get("event"), str(event.get("name"))
         actions: list[Action] = []
         if kind in ("joined", "renamed"):
@@ -109,21 +111,18 @@ class ClusterRoom(PrivateRoom[Any]):
             actions = self._came(server, name)
         elif kind == "renamed":
             remote = self._remotes.pop((server, str(event.get("old"))), None)
-            if remote:
+            if remote and (server, name) not in self._remotes:
                 remote.name = name
                 self._remotes[server, name] = remote
                 actions = self._call(remote)
         elif kind in ("left", "lost"):
             remote = self._remotes.pop((server, name), None)
             if remote:
-                actions = (
-                    self.handle(remote, {"do": "leave"})
-                    if kind == "left"
-                    else self.lost(remote, str(event.get("reason")))
-                )
+                self._misnamed.pop(remote, None)
+                actions = self._leave(remote, {}) if kind == "left" else self.lost(remote, str(event.get("reason")))
         elif kind == "told":
             actions = self._told(event)
-        return actions + self._call_by_their_names()
+        return actions
 
     def all_gone(self, server: str, reason: str | None) -> list[Action]:
         """A whole server has gone. `reason`: None if it said goodbye."""
@@ -147,22 +146,17 @@ class ClusterRoom(PrivateRoom[Any]):
         holder = self._members_by_key.get(same_name_key(remote.name))
         if holder is not None and holder is not remote:
             if isinstance(holder, Remote) or remote.server > self._server:
-                name = self._free(remote.name)  # for the moment: there, it will get another one
-                return super()._join(remote, {"name": name}) if self.name_of(remote) is None else []
+                self._misnamed[remote] = None
+                return super()._join(remote, {"name": self._free(remote.name)}) if self.name_of(remote) is None else []
             why = f"somebody on an older server is called {remote.name}, too"
             actions = [Tell(holder, {"event": "notice", "text": f"You get another name: {why}"})]
             actions += super()._join(holder, {"name": self._free(remote.name)})
+        self._misnamed.pop(remote, None)
         return [*actions, *super()._join(remote, {"name": remote.name})]
 
     def _call_by_their_names(self) -> list[Action]:
-        """Some may have had to be called something else for a while."""
-        others = [each for each in self._remotes.values() if self.name_of(each) != each.name]
-        return [
-            action
-            for each in others
-            if not self.is_taken(each.name, each)
-            for action in self._join(each, {"name": each.name})
-        ]
+        ready = [each for each in self._misnamed if not self.is_taken(each.name, each)]
+        return [action for each in ready for action in self._call(each)]
 
     def _free(self, name: str) -> str:
         return next(each for n in count(2) if not self.is_taken(each := f"{name[: MAX_NAME - 6]} {n}", None))

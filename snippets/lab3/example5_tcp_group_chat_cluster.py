@@ -57,7 +57,9 @@ class Peer:
     """Another server, as far as we know it."""
 
     alive_at: float
-    heard: Heard | None = None  # None: it has not told us yet who is there
+    heard: Heard | None = None  # None: nothing yet
+    members_known: bool = False
+    lost: bool = False  # we have not heard of it for long; it may come back
     asked_at: float = 0.0  # for what is missing
 
 
@@ -169,7 +171,7 @@ class ClusterServer(EventLoopServer):
         self._broker.publish(pack("claim", self._id, name=claim.name, ticket=ticket), self._room.arbiter)
 
     def _on_claim(self, server: str, head: Message, _: bytes) -> None:
-        reason = self._room.promise(head["name"])
+        reason = self._room.promise(head["name"], server)
         if reason is None:
             self._promises.append((time.monotonic() + PROMISE, head["name"]))
         self._broker.publish(pack("answer", self._id, ticket=head["ticket"], reason=reason), server)
@@ -186,7 +188,11 @@ class ClusterServer(EventLoopServer):
             self._handle(claim.member, message)
 
     def _choose_arbiter(self) -> None:
-        self._room.arbiter = min([self._id, *self._peers]) if self._broker.connected else self._id
+        self._room.arbiter = min([self._id, *self._alive]) if self._broker.connected else self._id
+
+    @property
+    def _alive(self) -> list[str]:
+        return [server for server, peer in self._peers.items() if not peer.lost]
 
     # -- the other servers -----------------------------------------------------------------------------------------------
 
@@ -209,7 +215,7 @@ class ClusterServer(EventLoopServer):
 
     def _on_broker(self, is_there: bool) -> None:
         self._choose_arbiter()
-        if self._peers:
+        if self._alive:
             self._tell_here(BACK if is_there else AWAY)
         for peer in self._peers.values():
             peer.alive_at = time.monotonic()
@@ -225,20 +231,22 @@ class ClusterServer(EventLoopServer):
             log(f"From the broker: {error}")
             return
         server = head["server"]
-        if server not in self._peers and head["do"] not in ("bye", "answer"):
-            self._peers[server] = Peer(time.monotonic())
+        if server == self._id:
+            return  # the broker sends nobody what is its own: somebody is pretending
+        peer = self._peers.setdefault(server, Peer(0.0, lost=True))
+        peer.alive_at = time.monotonic()
+        if peer.lost:
+            peer.lost = False
             self._choose_arbiter()
             log(f"Server {server} is there")
-        if server in self._peers:
-            self._peers[server].alive_at = time.monotonic()
         getattr(self, f"_on_{head['do']}")(server, head, lines)
 
     def _on_hello(self, server: str, head: Message, _: bytes) -> None:
-        self._peers[server].heard = Heard()
+        self._peers[server].heard, self._peers[server].members_known = Heard(), True
         self._tell_who_is_here(server, self._history.number, self._history.lines)
 
     def _tell_who_is_here(self, server: str, number: int, lines: int) -> None:
-        members, servers = self._room.own_names, list(self._peers)
+        members, servers = self._room.own_names, self._alive
         self._broker.publish(
             pack("present", self._id, number=number, lines=lines, members=members, servers=servers), server
         )
@@ -246,12 +254,14 @@ class ClusterServer(EventLoopServer):
     def _on_present(self, server: str, head: Message, _: bytes) -> None:
         peer = self._peers[server]
         self._unknown = {*(self._unknown or ()), *map(str, head["servers"])} - {self._id}
-        self._unknown -= {name for name, each in self._peers.items() if each.heard} | {server}
-        if peer.heard and peer.heard.number >= head["number"]:
+        self._unknown -= {name for name, each in self._peers.items() if each.members_known} | {server}
+        if peer.heard and peer.heard.number > head["number"]:
             return  # an answer that we needed no more
         if peer.heard and head["lines"] > peer.heard.lines:
             self._tell_here(f"{head['lines'] - peer.heard.lines:,} lines from another server are lost")
-        peer.heard = Heard(head["number"], head["lines"])
+        if not peer.heard or peer.heard.number < head["number"]:
+            peer.heard = Heard(head["number"], head["lines"])
+        peer.members_known = True
         before, now = self._room.members_of(server), [str(name) for name in head["members"]]
         for name in before:
             if name not in now:
@@ -281,17 +291,22 @@ class ClusterServer(EventLoopServer):
 
     def _ask_for_missing(self, server: str) -> None:
         peer, now = self._peers[server], time.monotonic()
-        if (peer.heard is None or peer.heard.missing) and now - peer.asked_at > ASK_AGAIN:
+        lacking = not peer.members_known or peer.heard is None or peer.heard.missing
+        if lacking and now - peer.asked_at > ASK_AGAIN:
             peer.asked_at = now
-            self._broker.publish(pack("again", self._id, after=peer.heard and peer.heard.number), server)
+            after = peer.heard and peer.heard.number
+            self._broker.publish(pack("again", self._id, after=after, members=not peer.members_known), server)
 
     def _on_again(self, server: str, head: Message, _: bytes) -> None:
         history, after = self._history, head["after"]
         if after is None:
             self._tell_who_is_here(server, history.number, history.lines)
             return
-        if after < history.gone:  # then who is here now, and what has happened since: at the end that is the same
+        # Who is here now, and then what has happened since: at the end that comes to the same.
+        if after < history.gone:
             self._tell_who_is_here(server, history.gone, history.gone_lines)
+        elif head["members"]:
+            self._tell_who_is_here(server, after, 0)
         for batch in history.after(after):
             self._broker.publish(batch, server)
 
@@ -299,10 +314,13 @@ class ClusterServer(EventLoopServer):
         self._forget(server, None)
 
     def _forget(self, server: str, reason: str | None) -> None:
-        if self._peers.pop(server, None):
-            log(f"Server {server} has left" if reason is None else f"Server {server} is lost")
-            self._choose_arbiter()
-            self._carry_out(self._room.all_gone(server, reason))
+        log(f"Server {server} has left" if reason is None else f"Server {server} is lost")
+        if reason is None:
+            del self._peers[server]
+        else:
+            self._peers[server].lost, self._peers[server].members_known = True, False
+        self._choose_arbiter()
+        self._carry_out(self._room.all_gone(server, reason))
 
     # -- time ------------------------------------------------------------------------------------------------------------
 
@@ -322,8 +340,9 @@ class ClusterServer(EventLoopServer):
         for ticket in [ticket for ticket, each in self._pending.items() if each.deadline < now]:
             self._decide(ticket, None)
         if self._broker.connected:
-            for server in [server for server, each in self._peers.items() if now - each.alive_at > SERVER_LOST]:
-                self._forget(server, "its server is lost")
+            for server in self._alive:
+                if now - self._peers[server].alive_at > SERVER_LOST:
+                    self._forget(server, "its server is lost")
 
     def _say_goodbye(self) -> None:
         super()._say_goodbye()

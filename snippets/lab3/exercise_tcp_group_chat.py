@@ -57,7 +57,6 @@ MAX_NAMELESS = 1_000  # connections that have not joined yet; the oldest makes r
 REMEMBERED = 1_000  # numbers of a peer's last lines
 LOGIN_TIME = 120.0  # seconds to log in or, over TLS, to give a name; the handshake included
 LOGIN_LIMIT = 4096  # bytes of a message from somebody who has not
-SWITCH = 0.02  # seconds a thread may compute before another gets its turn; Python's default is 0.005
 SHUTDOWN = 0.8  # seconds the members have to take what was sent and to go
 
 LINES = {  # how an event looks on the screen
@@ -129,7 +128,7 @@ class ChatServer:
         self._guarded = bool(options.door or options.wrap)
         self._connections: dict[Connection, str] = {}  # each with the reason for its end, as far as it is known
         self._nameless: dict[Connection, float] = {}  # each with the time at which it came
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._closing = False
         self._server = Server(endpoint, wrap=options.wrap)
         self._server.callback = self._on_server_event  # only now may events come: they use what is assigned above
@@ -230,6 +229,8 @@ class ChatServer:
                 case Admit(whom):
                     self._nameless.pop(whom, None)
                     whom.limit = MAX_MESSAGE
+                    if not self._door:  # else a password may have to be checked in between
+                        whom.together = self._lock  # taken once for a hundred lines, not a hundred times
                     self._server.admit(whom)
                 case Dismiss(whom):
                     whom.close(timeout=0)
@@ -637,8 +638,6 @@ def carries_port(word: str) -> bool:
 
 
 def serve(own: list[Address], options: Options) -> None:
-    # A reader whose turn ends while it holds the room's lock makes all the others stop at that lock, one after the other.
-    sys.setswitchinterval(SWITCH)
     server = listening(lambda endpoint: ChatServer(endpoint, options), own[0])
     try:
         while not threading.Event().wait(TURN):

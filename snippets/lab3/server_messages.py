@@ -19,7 +19,11 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "present": {"number": int, "lines": int, "members": list, "servers": list},  # my members, after batch `number`
     "batch": {"number": int, "lines": int, "events": list},  # what my members have done, and then said
     "alive": {"number": int},  # and the last batch was this one
-    "again": {"after": (int, type(None))},  # tell me what came after this one; None: I know nothing of you
+    "again": {
+        "after": (int, type(None)),
+        "members": bool,
+    },  # tell me what came after this one (None: after the last), and
+    # if I ask for it, or if you have not kept all of it, who your members are
     "claim": {"name": str, "ticket": int},  # may a member of mine have this name?
     "answer": {"ticket": int, "reason": (str, type(None))},  # None: yes
     "bye": {},

@@ -15,6 +15,7 @@ Failures of the network are events. A bug in a callback is a traceback on standa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 import os
 import selectors
@@ -68,6 +69,8 @@ class Connection(metaclass=_StartsWhenBuilt):
         self._built = False  # only then events may come
         self._decoder = Decoder()
         self._messages: Iterator[bytes] = iter(())
+        # Entered around the callbacks for all messages that have come in one piece: a lock that each of them needs, say.
+        self.together: AbstractContextManager[Any] = nullcontext()
         self._ended = threading.Event()
         self._detached = False
         self._reader = threading.Thread(target=self._read, name=f"reader of {self.remote_address}", daemon=True)
@@ -124,14 +127,18 @@ class Connection(metaclass=_StartsWhenBuilt):
 
         Raises OSError if the connection broke, FramingError if what comes in is not made of whole frames.
         """
-        while True:
-            for message in self._messages:
-                return message.decode("utf-8", "surrogateescape")
+        while (message := self._next_message()) is None:
             data = self._receive_some()
             if not data:
                 self._decoder.end()
                 return None
             self._messages = self._decoder.feed(data)
+        return message
+
+    def _next_message(self) -> str | None:
+        """The next one of those that have come already."""
+        message = next(self._messages, None)
+        return None if message is None else message.decode("utf-8", "surrogateescape")
 
     def close(self, timeout: float | None = None) -> None:
         """Send what was accepted, then the end of the stream, and wait until the other side has closed as well.
@@ -197,8 +204,11 @@ class Connection(metaclass=_StartsWhenBuilt):
     def _deliver_messages(self) -> None:
         quota = QUOTA
         while not self._detached and (message := self.receive()) is not None:
-            self._notify("message", message)
-            quota -= len(message)
+            with self.together:
+                while message is not None:
+                    self._notify("message", message)
+                    quota -= len(message)
+                    message = None if self._detached else self._next_message()
             if quota <= 0 and self._shared_writer:
                 self._writer.wait_until_calm()  # delays the one who floods, and nobody else
                 quota = QUOTA

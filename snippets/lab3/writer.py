@@ -26,8 +26,6 @@ PATIENCE = 2.0  # seconds a connection may stay behind
 STALL = 0.5  # seconds for which one who floods is held back while somebody is catching up...
 GRACE = 0.1  # ...that is, is behind and has taken something in the last so many seconds
 CHUNK = 256 * 1024  # bytes offered to the kernel in one system call
-CROWD = 8  # jobs that came up during one round, from which...
-REST = 0.01  # ...the writer of a room rests for so many seconds: see Writer._run
 
 Piece = bytes | memoryview
 
@@ -193,11 +191,6 @@ class Writer:
                 self._working = False
                 self._rounds += 1
                 self._changed.notify_all()
-            if len(jobs) >= CROWD and len(self._subscribers) > 1:
-                # Each system call hands the interpreter's lock (GIL) to a reader, and to get it back takes longer than
-                # the call. In a busy room the readers go first: then more lines share a call. (Without the rest, 100
-                # members at full speed get a third as many.)
-                time.sleep(REST)
         self._release()
 
     def _is_over(self) -> bool:

@@ -97,14 +97,14 @@ class Crowd:
 
 
 @contextlib.contextmanager
-def crowd(descriptors: int | None = None) -> Iterator[Crowd]:
+def crowd(descriptors: int | None = None, port: int = 0) -> Iterator[Crowd]:
     """A running server and, at first, nobody; at the end the server must have survived it all, and end in order.
 
-    `descriptors`: how many it may have open.
+    `descriptors`: how many it may have open. `port` 0: the system chooses.
     """
     shell = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"] if descriptors else []
     server = subprocess.Popen(
-        [*shell, sys.executable, "-u", "-m", SERVER, "server", "0", *WORDS],
+        [*shell, sys.executable, "-u", "-m", SERVER, "server", str(port), *WORDS],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

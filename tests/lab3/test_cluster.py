@@ -221,6 +221,24 @@ def test_the_oldest_server_may_die_as_well(three: Cluster) -> None:
     assert sum(bool(each.of("welcome")) for each in candidates) == 1
 
 
+def test_a_server_that_was_taken_for_dead_comes_back_with_all_that_was_said(two: Cluster) -> None:
+    members = two.come_in(4)
+    talk = Talk(members)
+    talk.go_on(5)
+    two.here.wait_until(talk.is_complete)
+    two.servers[1].server.send_signal(signal.SIGSTOP)
+    two.wait_for(members[0], "lost", name="m1")
+    two.wait_for(members[2], "lost", name="m3")
+    before = len(members[0].of("joined"))
+    talk.go_on(5)
+    two.servers[1].server.send_signal(signal.SIGCONT)
+    two.here.wait_until(lambda: len(members[0].of("joined")) == before + 2)
+    talk.go_on(5)
+    two.here.wait_until(talk.is_complete)
+    talk.check()
+    assert not [each for member in members for each in member.of("notice")]
+
+
 def test_a_server_that_ends_says_goodbye_for_its_members(two: Cluster) -> None:
     here, there = two.come_in(2)
     two.servers[1].server.send_signal(signal.SIGTERM)

@@ -12,6 +12,9 @@ from snippets.lab3.cluster_room import Claim, ClusterRoom, Remote
 from snippets.lab3.room import Broadcast, Message, Tell
 from snippets.lab3.text import MAX_NAME
 
+KINDS = ["joined", "renamed", "left", "lost", "told"]
+TEXTS = st.one_of(st.sampled_from(KINDS), st.sampled_from(["YJ", "x", "", ":", "a" * 40]), st.none(), st.integers())
+
 
 class Servers:
     """Some rooms; what happens in one reaches each other one in order, when `hear` is called for the two."""
@@ -94,21 +97,23 @@ def test_who_is_not_the_arbiter_asks_it() -> None:
     (claim,) = servers.do("b", "YJ", do="join", name="YJ")
     assert isinstance(claim, Claim)
     assert room.names == []
-    assert arbiter.promise(claim.name) is None
-    assert "taken" in str(arbiter.promise("yj"))  # to another server
+    assert arbiter.promise(claim.name, "b") is None
+    assert "taken" in str(arbiter.promise("yj", "c"))
     assert servers.do("a", "other", do="join", name="YJ")[0].event["event"] == "refused"
     servers.pass_on("b", room.grant(claim))
     servers.hear_all()
     assert arbiter.names == room.names == ["YJ"]
-    assert "taken" in str(arbiter.promise("YJ"))
+    assert "taken" in str(arbiter.promise("YJ", "c"))
+    assert arbiter.promise("Yj", "b") is None  # the same member, written differently
+    arbiter.forget("Yj")
     servers.do("b", "YJ", do="leave")
     servers.hear_all()
-    assert arbiter.promise("YJ") is None
+    assert arbiter.promise("YJ", "c") is None
 
 
 def test_a_promise_can_be_given_up() -> None:
     room = ClusterRoom(str, "a")
-    assert room.promise("YJ") is None
+    assert room.promise("YJ", "b") is None
     room.forget("YJ")
     assert room.handle(1, {"do": "join", "name": "YJ"})[0].event["event"] == "welcome"
 
@@ -131,6 +136,15 @@ def test_with_a_server_all_its_members_go() -> None:
     assert [event["name"] for event in lost] == ["m1", "m2", "m3"]
     assert all(event["event"] == "lost" and event["reason"] == "its server is lost" for event in lost)
     assert room.names == room.members_of("a") == []
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["event", "name", "old", "to", "reason"]), TEXTS)))
+def test_nonsense_from_another_server_does_no_harm(events: list[Message]) -> None:
+    room = ClusterRoom(str, "b")
+    room.handle(1, {"do": "join", "name": "YJ"})
+    for event in events:
+        room.happened("a", event)
+    assert room.own_names
 
 
 def test_private_messages_find_their_member() -> None:

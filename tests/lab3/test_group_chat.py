@@ -128,6 +128,15 @@ def says_nothing(here: Crowd) -> None:
         here.newcomer()
 
 
+def floods(here: Crowd) -> None:
+    """Two million bytes at once, from two who read nothing of what the other one says."""
+    lines = encode(b'{"do": "say", "text": "%s"}' % (b"x" * 1_000)) * 1_000
+    for number in range(2):
+        flooder = here.newcomer(f"flood{number}")
+        here.wait_until(lambda who=flooder: bool(who.of("welcome")))  # type: ignore[misc]
+        flooder.socket.sendall(lines)
+
+
 def never_reads(here: Crowd) -> None:
     for number in range(10):
         here.newcomer(f"stuck{number}", receive_buffer=4096)
@@ -135,7 +144,7 @@ def never_reads(here: Crowd) -> None:
 
 @pytest.mark.parametrize(
     "mischief",
-    [half_a_frame, garbage, bad_utf8, long_lines, escape_sequences, resets, says_nothing, never_reads],
+    [half_a_frame, garbage, bad_utf8, long_lines, escape_sequences, resets, says_nothing, floods, never_reads],
 )
 def test_mischief_disturbs_nobody(mischief: object) -> None:
     with crowd() as here:
@@ -180,6 +189,15 @@ def test_ending_the_server_tells_every_member() -> None:
         here.wait_until(lambda: all(each.ended for each in members))
         assert all(each.events[-1] == {"event": "closing"} for each in members)
         assert here.server.wait(10) == 0
+
+
+def test_a_killed_server_can_be_started_again_at_once_on_its_port() -> None:
+    with crowd() as here:
+        come_in(here, 3)
+        here.kill_server()
+        here.server.wait()
+        with crowd(port=here.port) as again:
+            everybody_talks(again, come_in(again, 3), 2)
 
 
 def test_too_many_nameless_connections_cost_the_oldest_its_place() -> None:
