@@ -15,9 +15,11 @@ from collections import deque
 from collections.abc import Callable
 import contextlib
 from dataclasses import dataclass
+import os
 from pathlib import Path
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -36,12 +38,13 @@ from snippets.lab3 import ends_with_us
 
 DEFAULT_BROKER = "nats://127.0.0.1:4222"
 AGAIN = 0.2  # seconds between two attempts to connect
-PING = 2  # seconds; a broker that does not answer three of them in a row is gone
+PING = 0.75  # seconds; a broker that does not answer three of them in a row is gone
 CONNECT = 3  # seconds an attempt may take
 STARTING = 10.0  # seconds a broker of our own may need
 BACKLOG = 16 << 20  # bytes not yet taken by the broker, from which we drop: who misses them will ask
 UNREAD = 1_000  # messages nobody has looked at, from which we drop as well
 SMALLEST_LIMIT = 600_000  # bytes a message must be allowed to have: a line of 65,536 characters, and room
+PATIENCE = 3.0  # seconds for all of our end
 FAREWELL = 0.5  # seconds for the last messages
 
 
@@ -118,7 +121,8 @@ class Broker:
     def close(self) -> None:
         """Send what is to be sent, and go."""
         self._loop.call_soon_threadsafe(self._closing.set)
-        self._thread.join()
+        self._thread.join(PATIENCE)  # a broker that does not read must not keep us
+        self.connected = False
 
     def _subject(self, server: str | None) -> str:
         return f"{self._room}.to.{server}" if server else f"{self._room}.all"
@@ -145,7 +149,7 @@ class Broker:
             no_echo=True,
             reconnect_time_wait=AGAIN,  # type: ignore[arg-type]  # it takes fractions as well
             max_reconnect_attempts=-1,
-            ping_interval=PING,
+            ping_interval=PING,  # type: ignore[arg-type]
             disconnected_cb=self._on_disconnected,
             reconnected_cb=self._on_reconnected,
         )
@@ -164,7 +168,8 @@ class Broker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._client.close()
+        with contextlib.suppress(OSError, NatsError):  # it is gone: there is nothing to close
+            await self._client.close()
 
     async def _reach(self, options: dict[str, Any]) -> None:
         """Find out whether there is a broker that lets us in; start one if that is up to us."""
@@ -204,13 +209,19 @@ class Broker:
         for line in self._own.stderr:
             if b"Server is ready" in line:
                 break
-        threading.Thread(target=self._own.stderr.read, daemon=True).start()  # it must never wait for us
+        threading.Thread(target=deque, args=[self._own.stderr, 0], daemon=True).start()  # it must never wait for us
 
     def _end_own(self) -> None:
         if self._own:
             assert self._own.stdin
             self._own.stdin.close()
-            self._own.wait()
+            try:
+                self._own.wait(PATIENCE / 2)
+            except subprocess.TimeoutExpired:
+                if os.name == "posix":
+                    os.killpg(self._own.pid, signal.SIGKILL)  # with the program that ends_with_us runs
+                self._own.kill()
+                self._own.wait()
 
     async def _keep_a_broker(self) -> None:
         """If the one that all use by default is gone, start another: whoever is first has the port."""

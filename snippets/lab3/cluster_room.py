@@ -106,12 +106,17 @@ class ClusterRoom(PrivateRoom[Any]):
         kind, name = event.get("event"), str(event.get("name"))
         actions: list[Action] = []
         if kind in ("joined", "renamed"):
+            if not name.strip():
+                return []
             self.forget(name)
         if kind == "joined":
             actions = self._came(server, name)
         elif kind == "renamed":
             remote = self._remotes.pop((server, str(event.get("old"))), None)
-            if remote and (server, name) not in self._remotes:
+            if remote and (server, name) in self._remotes:  # we know its new name already
+                self._misnamed.pop(remote, None)
+                actions = self._leave(remote, {})
+            elif remote:
                 remote.name = name
                 self._remotes[server, name] = remote
                 actions = self._call(remote)
@@ -120,9 +125,20 @@ class ClusterRoom(PrivateRoom[Any]):
             if remote:
                 self._misnamed.pop(remote, None)
                 actions = self._leave(remote, {}) if kind == "left" else self.lost(remote, str(event.get("reason")))
-        elif kind == "told":
+        elif kind == "told" and event.get("server") == self._server:
             actions = self._told(event)
+        elif kind == "here":
+            actions = self._here(server, event.get("members"))
         return actions
+
+    def _here(self, server: str, members: Any) -> list[Action]:
+        """These are all members of a server."""
+        names = [str(name) for name in members] if isinstance(members, list) else []
+        gone = [name for name in self.members_of(server) if name not in names]
+        reason = "it went while its server was out of reach"
+        events = [{"event": "lost", "name": name, "reason": reason} for name in gone]
+        events += [{"event": "joined", "name": name} for name in names]
+        return [action for event in events for action in self.happened(server, event)]
 
     def all_gone(self, server: str, reason: str | None) -> list[Action]:
         """A whole server has gone. `reason`: None if it said goodbye."""

@@ -6,6 +6,7 @@ that is this program.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -15,7 +16,8 @@ def main() -> int:
     program = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
 
     def end_with_our_parent() -> None:
-        sys.stdin.read()
+        while os.read(0, 4096):
+            pass
         program.terminate()
 
     threading.Thread(target=end_with_our_parent, daemon=True).start()

@@ -398,6 +398,8 @@ def run(parser: argparse.ArgumentParser, words: list[str], server_at: Callable[[
         server.wake_up_at_signals()
         server.run()
         show("The server has ended")
+    except KeyboardInterrupt:
+        pass  # before it had begun
     except (OSError, ValueError) as error:
         finish()
         sys.exit(f"Error: {describe(error)}")

@@ -12,7 +12,7 @@ The second client goes to the other server if its own dies. On several machines,
 servers with `--broker nats://that.machine:4222`. What a server owes to the others is in three files: broker.py carries it,
 numbered_stream.py makes it whole, cluster_room.py decides who may be called what.
 
-Experiment: kill the broker (`pkill nats-server`), chat on both servers, and start it again.
+Experiment: start `nats-server` and the servers with `--broker nats://127.0.0.1:4222`; stop it, chat on both, start it again.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from snippets.lab3.example4_tcp_group_chat_event_loop import EventLoopServer, Me
 from snippets.lab3.exercise_tcp_group_chat import describe
 from snippets.lab3.framing import FramingError
 from snippets.lab3.numbered_stream import Heard, History
-from snippets.lab3.room import Admit, Dismiss, Message, Tell
+from snippets.lab3.room import Admit, Dismiss, Message, Tell, to_json
 from snippets.lab3.server_messages import pack, unpack
 from snippets.lab3.terminal import log
 
 HEARTBEAT = 0.5  # seconds between two signs of life
-SERVER_LOST = 3.0  # seconds without one after which a server is taken for dead
+SERVER_LOST = 4.0  # seconds without one after which a server is taken for dead
 WELCOME = 1.0  # seconds we give the others to tell us who is there
 CLAIM = 2.0  # seconds for the arbiter's answer; then we decide alone
 PROMISE = 5.0  # seconds for which the arbiter keeps a name
@@ -80,11 +80,12 @@ class ClusterServer(EventLoopServer):
         self._id = f"{time.time_ns():016x}-{secrets.token_hex(4)}"  # the older one is the lower one
         self._room: ClusterRoom = ClusterRoom(lambda member: str(member.address[1]), self._id)
         self._peers: dict[str, Peer] = {}
+        self._reachable = True  # as far as we have been told
         self._unknown: set[str] | None = None  # servers that have still to tell us who is there; None: nobody has yet
         self._history = History(self._id)
         self._events: list[Message] = []  # of this turn, for the other servers: first these...
         self._lines: list[bytes] = []  # ...then these
-        self._lines_size = 0
+        self._size = 0  # of both, in bytes
         self._pending: dict[int, Pending] = {}  # our questions to the arbiter
         self._promises: deque[tuple[float, str]] = deque()  # names that we, the arbiter, have promised, and until when
         self._next_heartbeat = 0.0
@@ -117,7 +118,7 @@ class ClusterServer(EventLoopServer):
                 case Claim():
                     self._ask_arbiter(action)
                 case Tell(Remote() as whom, {"event": "told"} as event):
-                    self._tell_servers({**event, "to": whom.name})
+                    self._tell_servers({**event, "to": whom.name, "server": whom.server})
                 case Tell(Remote()) | Admit(Remote()) | Dismiss(Remote()):
                     pass  # its own server does that
                 case _:
@@ -132,9 +133,7 @@ class ClusterServer(EventLoopServer):
             self._tell_servers(event)
             return
         self._lines.append(self._turn[-1])
-        self._lines_size += len(self._turn[-1])
-        if self._lines_size > BATCH:
-            self._pass_on()
+        self._grow(len(self._turn[-1]))
 
     def _tell_here(self, text: str) -> None:
         super()._broadcast({"event": "notice", "text": text}, None)
@@ -143,6 +142,12 @@ class ClusterServer(EventLoopServer):
         if self._lines:
             self._pass_on()
         self._events.append(event)
+        self._grow(len(to_json(event).encode("utf-8", "surrogatepass")))
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > BATCH:
+            self._pass_on()
 
     def _send_turn(self) -> None:
         self._pass_on()
@@ -152,7 +157,7 @@ class ClusterServer(EventLoopServer):
         """What has come up in this turn goes to the other servers in one batch, as it goes to each member in one piece."""
         if self._events or self._lines:
             self._broker.publish(self._history.add(self._events, b"".join(self._lines), len(self._lines)))
-            self._events, self._lines, self._lines_size = [], [], 0
+            self._events, self._lines, self._size = [], [], 0
 
     def _is_somebody_catching_up(self, now: float) -> bool:
         busy = bool(self._pending) or self._broker.backlog > BACKLOG // 4
@@ -160,7 +165,7 @@ class ClusterServer(EventLoopServer):
 
     def _lose(self, member: Member) -> None:
         for ticket in [ticket for ticket, each in self._pending.items() if each.claim.member is member]:
-            del self._pending[ticket]
+            self._decide(ticket, None)  # what it has said before it went is to be heard
         super()._lose(member)
 
     # -- who may have which name ---------------------------------------------------------------------------------------
@@ -188,7 +193,7 @@ class ClusterServer(EventLoopServer):
             self._handle(claim.member, message)
 
     def _choose_arbiter(self) -> None:
-        self._room.arbiter = min([self._id, *self._alive]) if self._broker.connected else self._id
+        self._room.arbiter = min([self._id, *self._alive]) if self._reachable else self._id
 
     @property
     def _alive(self) -> list[str]:
@@ -214,6 +219,7 @@ class ClusterServer(EventLoopServer):
                 self._on_message(news)
 
     def _on_broker(self, is_there: bool) -> None:
+        self._reachable = is_there
         self._choose_arbiter()
         if self._alive:
             self._tell_here(BACK if is_there else AWAY)
@@ -247,9 +253,12 @@ class ClusterServer(EventLoopServer):
 
     def _tell_who_is_here(self, server: str, number: int, lines: int) -> None:
         members, servers = self._room.own_names, self._alive
-        self._broker.publish(
-            pack("present", self._id, number=number, lines=lines, members=members, servers=servers), server
-        )
+        try:
+            data = pack("present", self._id, number=number, lines=lines, members=members, servers=servers)
+        except FramingError as error:
+            log(f"Too many members to tell another server of them: {error}")
+            return
+        self._broker.publish(data, server)
 
     def _on_present(self, server: str, head: Message, _: bytes) -> None:
         peer = self._peers[server]
@@ -261,17 +270,11 @@ class ClusterServer(EventLoopServer):
             self._tell_here(f"{head['lines'] - peer.heard.lines:,} lines from another server are lost")
         if not peer.heard or peer.heard.number < head["number"]:
             peer.heard = Heard(head["number"], head["lines"])
-        peer.members_known = True
-        before, now = self._room.members_of(server), [str(name) for name in head["members"]]
-        for name in before:
-            if name not in now:
-                self._happened(
-                    server, {"event": "lost", "name": name, "reason": "it went while its server was out of reach"}
-                )
-        for name in now:
-            self._happened(server, {"event": "joined", "name": name})
+        self._happened(server, {"event": "here", "members": head["members"]})
 
     def _happened(self, server: str, event: Message) -> None:
+        if event.get("event") == "here":
+            self._peers[server].members_known = True
         self._carry_out(self._room.happened(server, event))
 
     def _on_batch(self, server: str, head: Message, lines: bytes) -> None:
@@ -302,11 +305,10 @@ class ClusterServer(EventLoopServer):
         if after is None:
             self._tell_who_is_here(server, history.number, history.lines)
             return
-        # Who is here now, and then what has happened since: at the end that comes to the same.
-        if after < history.gone:
+        if after < history.gone:  # then who is here now, and what has happened since: at the end that comes to the same
             self._tell_who_is_here(server, history.gone, history.gone_lines)
         elif head["members"]:
-            self._tell_who_is_here(server, after, 0)
+            self._tell_servers({"event": "here", "members": self._room.own_names})  # among the rest, at its place
         for batch in history.after(after):
             self._broker.publish(batch, server)
 
@@ -332,22 +334,23 @@ class ClusterServer(EventLoopServer):
     def _keep_deadlines(self) -> None:
         super()._keep_deadlines()
         now = time.monotonic()
-        if now >= self._next_heartbeat:
+        if now >= self._next_heartbeat and not self.ending:
             self._next_heartbeat = now + HEARTBEAT
             self._broker.publish(pack("alive", self._id, number=self._history.number))
         while self._promises and self._promises[0][0] < now:
             self._room.forget(self._promises.popleft()[1])
         for ticket in [ticket for ticket, each in self._pending.items() if each.deadline < now]:
             self._decide(ticket, None)
-        if self._broker.connected:
+        if self._reachable:
             for server in self._alive:
                 if now - self._peers[server].alive_at > SERVER_LOST:
                     self._forget(server, "its server is lost")
 
     def _say_goodbye(self) -> None:
-        super()._say_goodbye()
+        self._pass_on()
         self._broker.publish(pack("bye", self._id))
-        self._broker.close()
+        self._broker.close()  # first the servers: our members may be at another one in a moment
+        super()._say_goodbye()
 
 
 def main(arguments: list[str] | None = None) -> None:

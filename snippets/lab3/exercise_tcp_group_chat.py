@@ -56,6 +56,7 @@ EXIT_WORDS = {"exit", "quit", "exit()"}
 MAX_NAMELESS = 1_000  # connections that have not joined yet; the oldest makes room for the next
 REMEMBERED = 1_000  # numbers of a peer's last lines
 LOGIN_TIME = 120.0  # seconds to log in or, over TLS, to give a name; the handshake included
+REJOIN, REJOINS = 1.0, 8  # seconds between our attempts to get our name back at another server, and how many
 LOGIN_LIMIT = 4096  # bytes of a message from somebody who has not
 SHUTDOWN = 0.8  # seconds the members have to take what was sent and to go
 
@@ -334,12 +335,22 @@ class ChatClient(UserSide):
 
     def join(self, name: str) -> None:
         answer = self._try_to_join({"do": "join", "name": name})
+        if self._before and name == self._before.name:
+            answer = self._insist(answer, name)
         if answer.get("needs") == "password" and (password := self._ask_password()):
             answer = self._try_to_join({"do": "join", "name": name, "password": password})
         self.joined = answer["event"] == "welcome"
         self.name = answer.get("name", self.name)
         if not self.joined and not self._ended.is_set():
             self.ask_name()
+
+    def _insist(self, answer: Message, name: str) -> Message:
+        """Servers of one room may take a while to notice that our last one is dead; until then we still have our name."""
+        for _ in range(REJOINS):
+            if answer["event"] != "refused" or answer.get("needs") or self._ended.wait(REJOIN):
+                break
+            answer = self._try_to_join({"do": "join", "name": name})
+        return answer
 
     def say(self, text: str) -> None:
         if not self._send({"do": "say", "text": text}):

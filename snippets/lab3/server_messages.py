@@ -45,6 +45,6 @@ def unpack(data: bytes) -> tuple[Message, bytes]:
     fields = FIELDS.get(str(head.get("do")))
     if fields is None or not all(isinstance(head.get(key), kind) for key, kind in {"server": str, **fields}.items()):
         raise FramingError(f"not from a server: {str(head)[:80]}")
-    if not all(isinstance(event, dict) for event in head.get("events", [])):
+    if "events" in fields and not all(isinstance(event, dict) for event in head["events"]):
         raise FramingError("not from a server: an event is an object")
     return head, data[HEADER.size + length :]

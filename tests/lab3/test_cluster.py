@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 import pytest
 
 from snippets.grader.driver import Chat, Participant
+from snippets.lab3.framing import encode
 from snippets.lab3.self_signed import make
 from tests.lab3.broker import Broker
 from tests.lab3.crowd import Crowd, CrowdMember, crowd
@@ -147,6 +148,26 @@ def test_long_lines_pass_the_broker(two: Cluster) -> None:
     assert set(listener.heard) == {f"m0: {text}"}
 
 
+def test_a_flood_of_private_messages_passes_as_well(two: Cluster) -> None:
+    """In one turn of the server they are more than fits into a message of the broker."""
+    members = two.come_in(10)
+    wish = encode(b'{"do": "tell", "to": "m1", "text": "%s"}' % (b"x" * 20_000))
+    for speaker in members[::2]:
+        speaker.socket.sendall(wish * 40)
+    two.here.wait_until(lambda: len(members[1].of("told")) == 5 * 40)
+    everybody_talks(two, members, 2)
+
+
+def test_who_leaves_before_the_answer_is_heard_all_the_same(two: Cluster) -> None:
+    (listener,) = two.come_in(1)
+    hasty = two.newcomer(1, "hasty")
+    hasty.say("bye")
+    hasty.send({"do": "leave"})
+    hasty.socket.shutdown(socket.SHUT_WR)
+    two.wait_for(listener, "left", name="hasty")
+    assert listener.heard == ["hasty: bye"]
+
+
 def test_one_name_goes_to_exactly_one_whatever_the_server(three: Cluster) -> None:
     candidates = [three.newcomer(number % 3, "mobius") for number in range(60)]
     three.here.wait_until(lambda: all(each.of("welcome") or each.of("refused") for each in candidates))
@@ -243,7 +264,7 @@ def test_a_server_that_ends_says_goodbye_for_its_members(two: Cluster) -> None:
     here, there = two.come_in(2)
     two.servers[1].server.send_signal(signal.SIGTERM)
     two.wait_for(here, "left", name="m1")
-    assert there.of("closing")
+    two.wait_for(there, "closing")
     assert two.servers[1].server.wait(TIMEOUT) == 0
 
 
@@ -369,6 +390,22 @@ def test_without_a_broker_it_starts_one_and_another_takes_its_place(number: sign
         for server in (servers[1], third):
             chat.send_signal(server, signal.SIGTERM)
             ends(chat, server)
+
+
+def test_who_loses_a_server_gets_the_name_back_at_the_next_and_what_was_typed_is_said() -> None:
+    with Broker() as broker, chat_of() as chat:
+        servers = [cluster_server(chat, name, "--broker", broker.url) for name in ("first", "second")]
+        ends_of = [endpoint(chat, server) for server in servers]
+        listener = run(chat, "YJ", "client", ends_of[1])
+        mover = run(chat, "mobius", "client", *ends_of)
+        for client in (listener, mover):
+            chat.type(client, client.name)
+            shows(chat, client, "Welcome")
+        shows(chat, listener, "mobius has joined")
+        chat.send_signal(servers[0], signal.SIGKILL)
+        shows(chat, mover, "trying the next one")
+        chat.type(mover, "still me")
+        shows(chat, listener, "mobius: still me")
 
 
 def test_the_broker_may_ask_for_a_password_and_speak_tls(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from snippets.lab3.cluster_room import Claim, ClusterRoom, Remote
 from snippets.lab3.room import Broadcast, Message, Tell
 from snippets.lab3.text import MAX_NAME
 
-KINDS = ["joined", "renamed", "left", "lost", "told"]
+KINDS = ["here", "joined", "renamed", "left", "lost", "told"]
 TEXTS = st.one_of(st.sampled_from(KINDS), st.sampled_from(["YJ", "x", "", ":", "a" * 40]), st.none(), st.integers())
 
 
@@ -140,11 +140,13 @@ def test_with_a_server_all_its_members_go() -> None:
 
 @given(st.lists(st.dictionaries(st.sampled_from(["event", "name", "old", "to", "reason"]), TEXTS)))
 def test_nonsense_from_another_server_does_no_harm(events: list[Message]) -> None:
-    room = ClusterRoom(str, "b")
+    room = ClusterRoom(lambda member: {1: "1"}[member], "b")
     room.handle(1, {"do": "join", "name": "YJ"})
     for event in events:
         room.happened("a", event)
     assert room.own_names
+    room.all_gone("a", None)
+    assert room.names == room.own_names
 
 
 def test_private_messages_find_their_member() -> None:
@@ -154,6 +156,7 @@ def test_private_messages_find_their_member() -> None:
     servers.hear_all()
     (tell,) = servers.do("a", "1", do="tell", to="YJ", text="psst")
     assert isinstance(tell.whom, Remote)
-    event = {**tell.event, "to": tell.whom.name}
+    event = {**tell.event, "to": tell.whom.name, "server": tell.whom.server}
     assert servers.rooms["b"].happened("a", event) == [Tell("2", {"event": "told", "name": "mobius", "text": "psst"})]
     assert servers.rooms["b"].happened("a", {**event, "to": "nobody"}) == []
+    assert servers.rooms["b"].happened("a", {**event, "server": "c"}) == []

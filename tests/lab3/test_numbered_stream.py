@@ -65,7 +65,7 @@ def test_garbage_is_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize("do", FIELDS)
 def test_a_head_that_lacks_something_is_refused(do: str) -> None:
-    examples = {int: 1, str: "x", list: [], type(None): None}
+    examples = {bool: True, int: 1, str: "x", list: [], type(None): None}
     fields = {key: examples[kind[0] if isinstance(kind, tuple) else kind] for key, kind in FIELDS[do].items()}
     assert unpack(pack(do, "a", b"rest", **fields)) == ({"do": do, "server": "a", **fields}, b"rest")
     for key in fields:
@@ -73,6 +73,10 @@ def test_a_head_that_lacks_something_is_refused(do: str) -> None:
             unpack(pack(do, "a", b"", **{**fields, key: {}}))
     with pytest.raises(FramingError):
         unpack(pack("shout", "a", b"", **fields))
+
+
+def test_more_than_there_should_be_does_no_harm() -> None:
+    assert unpack(pack("alive", "a", b"", number=1, events=5))[0]["events"] == 5
 
 
 def test_an_event_is_an_object() -> None:
