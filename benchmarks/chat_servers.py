@@ -299,7 +299,9 @@ def draw(medians: dict[int, dict[str, dict[str, float]]], file: Path) -> None:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(medians), figsize=(5.5 * len(medians), 3.6), sharey=True, squeeze=False)
+    figure, axes = pyplot.subplots(
+        1, len(medians), figsize=(5.5 * len(medians), 3.6), sharex=True, sharey=True, squeeze=False
+    )
     for axis, (members, runs) in zip(axes[0], medians.items(), strict=True):
         bars = axis.barh(list(runs), [run["rate"] for run in runs.values()], color="#4477aa")
         axis.bar_label(bars, [f" {run['rate'] / 1000:,.0f} k" for run in runs.values()], fontsize=8)
@@ -308,7 +310,7 @@ def draw(medians: dict[int, dict[str, dict[str, float]]], file: Path) -> None:
         axis.set_xlabel("deliveries a second")
         axis.margins(x=0.2)
     figure.tight_layout()
-    figure.savefig(file)
+    figure.savefig(file, metadata={"Date": None})
 
 
 if __name__ == "__main__":
