@@ -90,7 +90,7 @@ def test_names_of_the_world_are_fine(name: str) -> None:
 
 def test_who_leaves_is_told_as_left_and_the_name_is_free() -> None:
     room = room_with("mobius", "YJ")
-    assert room.handle(0, {"do": "leave"}) == [Dismiss(0), Broadcast({"event": "left", "name": "mobius"})]
+    assert room.handle(0, {"do": "leave"}) == [Dismiss(0), Broadcast({"event": "left", "name": "mobius"}, exclude=0)]
     assert room.lost(0, "end of the connection after the goodbye") == []
     assert reason_against(room, 2, "mobius") is None
 
