@@ -98,7 +98,7 @@ def test_who_leaves_is_told_as_left_and_the_name_is_free() -> None:
 def test_who_vanishes_is_told_as_lost_with_the_reason() -> None:
     room = room_with("mobius")
     lost = {"event": "lost", "name": "mobius", "reason": "reset"}
-    assert room.lost(0, "reset") == [Dismiss(0), Broadcast(lost)]
+    assert room.lost(0, "reset") == [Dismiss(0), Broadcast(lost, exclude=0)]
 
 
 def test_joining_again_takes_another_name() -> None:
