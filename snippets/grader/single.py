@@ -6,7 +6,7 @@ the submission does to the process that grades it, whoever asked gets a result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 import contextlib
 from dataclasses import asdict, replace
 import json
@@ -89,8 +89,9 @@ def grade_apart(path: str, settings: Settings, cage: Cage | None, progress: Prog
 def _listen(process: subprocess.Popen[str], request: str, path: str, progress: Progress) -> Result:
     assert process.stdin
     assert process.stdout
+    assert process.stderr
     complaints: list[str] = []
-    listener = threading.Thread(target=lambda: complaints.extend(process.stderr or ()), daemon=True)
+    listener = threading.Thread(target=_collect, args=[process.stderr, complaints], daemon=True)
     listener.start()
     began = time.monotonic()
     with contextlib.suppress(BrokenPipeError):
@@ -108,6 +109,11 @@ def _listen(process: subprocess.Popen[str], request: str, path: str, progress: P
     if process.returncode < 0 or not complaints:
         return Result(path, reason="the process that graded it was killed, perhaps by the submission")
     return Result(path, reason="the grader failed:\n" + "".join(complaints[-20:]), failed=True)
+
+
+def _collect(stream: Iterable[str], lines: list[str]) -> None:
+    with contextlib.suppress(ValueError):  # it was closed meanwhile: the result is there, nobody asks for complaints
+        lines.extend(stream)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
