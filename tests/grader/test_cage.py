@@ -34,7 +34,8 @@ FINE, ENDED = "28 of 28 points", "was ended by the grader"
 MISCHIEF = {
     "a fork bomb": ("if os.fork() == 0:\n    while True:\n        try: os.fork()\n        except OSError: pass", ""),
     "a thread bomb": ("forever(lambda: threading.Thread(target=time.sleep, args=(99,), daemon=True).start())", ""),
-    "a memory bomb": ("kept = []\nforever(lambda: kept.append(b'x' * 50_000_000))", ENDED),
+    # The watchdog ends it, or its own limit does: whichever is first on a busy machine.
+    "a memory bomb": ("kept = []\nforever(lambda: kept.append(b'x' * 50_000_000))", ""),
     "a memory bomb of children": (
         "for _ in range(9):\n    if os.fork() == 0:\n        kept = b'x' * 300_000_000\n        time.sleep(99)",
         ENDED,
