@@ -259,6 +259,7 @@ class Server(metaclass=_StartsWhenBuilt):
         self.writer = Writer()
         self._callback = callback
         self._built = False
+        self._closing = threading.Lock()
         self._stopped = threading.Event()
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._listen, name=f"listener {self.local_address}", daemon=True)
@@ -299,12 +300,14 @@ class Server(metaclass=_StartsWhenBuilt):
 
     def close(self) -> None:
         """Stop listening, now: when this returns, the port is free. Connections live on; close them yourself."""
-        if self._stopped.is_set():
-            return
-        self._stopped.set()
-        self._wake.send(b"!")
-        if not self._thread.ident:  # it never ran: there is nobody else to clean up
-            self._release()
+        with self._closing:
+            first = not self._stopped.is_set()
+            if first:
+                self._wake.send(b"!")  # before the thread can know that it is over, and close this
+                self._stopped.set()
+        if self._thread.ident is None:  # it never ran: there is nobody else to clean up
+            if first:
+                self._release()
         elif threading.current_thread() is not self._thread:
             self._thread.join()
 

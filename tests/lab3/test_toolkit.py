@@ -295,6 +295,25 @@ def test_a_bug_in_a_callback_is_a_traceback_and_nothing_else(monkeypatch: pytest
 # -- the listener ------------------------------------------------------------------------------------------------------
 
 
+def test_a_listener_that_sees_its_end_early_does_not_break_close() -> None:
+    """It may run out between any two steps of close(); here it does so as soon as it can know of its end."""
+
+    class Seen(threading.Event):
+        def set(self) -> None:
+            super().set()
+            try:
+                raw_client(server).close()  # wakes a listener that has not been woken yet
+            except OSError:
+                pass  # it has ended already
+            server._thread.join()
+
+    with running_server() as (server, recorder):
+        recorder.wait_for(lambda: recorder.events)
+        server._stopped = Seen()
+        server.close()
+    assert [name for name, _ in recorder.events][-1] == "stop"
+
+
 def test_closing_a_server_lets_nobody_in_any_more() -> None:
     recorder = ServerRecorder()
     server = Server(("127.0.0.1", 0), recorder)
