@@ -64,7 +64,9 @@ def make_reachable(poetry: str) -> None:
         return
     local = Path.home() / ".local" / "bin"
     search = [Path(each) for each in os.environ.get("PATH", "").split(os.pathsep) if each]
-    own = Path(sysconfig.get_path("scripts"))  # last: a version manager may have put it on the PATH of this process alone
+    own = Path(
+        sysconfig.get_path("scripts")
+    )  # last: a version manager may have put it on the PATH of this process alone
     candidates = [local, Path("/usr/local/bin"), *(each for each in search if each != own), own]
     folder = next((each for each in candidates if each in search and os.access(each, os.W_OK)), local)
     folder.mkdir(parents=True, exist_ok=True)

@@ -29,8 +29,9 @@ from snippets.lab3.endpoints import Address, listen, show_endpoint, tune
 from snippets.lab3.exercise_tcp_group_chat import DEFAULT, INTERRUPTS, describe, endpoints, line_for, listening
 from snippets.lab3.framing import Decoder, FramingError, encode
 from snippets.lab3.private_messages import PrivateRoom
-from snippets.lab3.room import Admit, Broadcast, Dismiss, Message, Tell, to_json
+from snippets.lab3.room import Admit, Broadcast, BroadcastLines, Dismiss, Message, Tell, to_json
 from snippets.lab3.terminal import finish, log, show
+from snippets.lab3.toolkit import as_text
 
 RECV_SIZE = 64 * 1024
 HIGH_WATER = 1 << 20  # bytes waiting for a member from which it is behind...
@@ -165,13 +166,21 @@ class EventLoopServer:
             if member.taken > QUOTA:
                 self._hold_back(member)
             if member.closing_since is None:
-                for message in member.decoder.feed(data):
-                    self._handle(member, message.decode("utf-8", "surrogateescape"))
+                self._handle_all(member, member.decoder.feed(data))
+                if member.decoder.error:
+                    raise member.decoder.error
         except BlockingIOError:
             pass
         except (OSError, FramingError) as error:
             member.reason = describe(error)
             self._lose(member)
+
+    def _handle_all(self, member: Member, messages: list[bytes]) -> None:
+        if lines := self._room.plain_lines(member, messages):
+            self._carry_out(lines)
+        else:
+            for message in map(as_text, messages):
+                self._handle(member, message)
 
     def _handle(self, member: Member, message: str) -> None:
         self._carry_out(self._room.handle(member, message))
@@ -181,6 +190,8 @@ class EventLoopServer:
             match action:
                 case Broadcast(event, exclude):
                     self._broadcast(event, exclude)
+                case BroadcastLines(messages, exclude):
+                    self._broadcast_lines(messages, exclude)
                 case Tell(whom, event):
                     self._catch_up(whom)  # what came before it comes before it
                     self._send(whom, encode(to_json(event).encode("utf-8", "surrogatepass")))
@@ -193,13 +204,18 @@ class EventLoopServer:
                     self._close(whom)
 
     def _broadcast(self, event: Message, exclude: Member | None) -> None:
-        frame = encode(to_json(event).encode("utf-8", "surrogatepass"))
-        self._turn.append(frame)
-        if exclude is not None:
-            exclude.own.append((self._turn_size, self._turn_size + len(frame)))
-        self._turn_size += len(frame)
+        self._broadcast_frames(encode(to_json(event).encode("utf-8", "surrogatepass")), exclude)
         if event["event"] != "said":
             log(line_for(event) or "")
+
+    def _broadcast_lines(self, messages: list[bytes], exclude: Member) -> None:
+        self._broadcast_frames(b"".join(map(encode, messages)), exclude)
+
+    def _broadcast_frames(self, frames: bytes, exclude: Member | None) -> None:
+        self._turn.append(frames)
+        if exclude is not None:
+            exclude.own.append((self._turn_size, self._turn_size + len(frames)))
+        self._turn_size += len(frames)
 
     def _send_turn(self) -> None:
         """Send the broadcasts of this turn: joined once for all, and to each with one system call."""

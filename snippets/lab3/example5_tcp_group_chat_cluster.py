@@ -39,6 +39,7 @@ from snippets.lab3.numbered_stream import Heard, History
 from snippets.lab3.room import Admit, Dismiss, Message, Tell, to_json
 from snippets.lab3.server_messages import pack, unpack
 from snippets.lab3.terminal import log
+from snippets.lab3.toolkit import as_text
 
 HEARTBEAT = 0.5  # seconds between two signs of life
 SERVER_LOST = 4.0  # seconds without one after which a server is taken for dead
@@ -84,7 +85,8 @@ class ClusterServer(EventLoopServer):
         self._unknown: set[str] | None = None  # servers that have still to tell us who is there; None: nobody has yet
         self._history = History(self._id)
         self._events: list[Message] = []  # of this turn, for the other servers: first these...
-        self._lines: list[bytes] = []  # ...then these
+        self._lines: list[bytes] = []  # ...then these...
+        self._line_count = 0  # ...which are so many
         self._size = 0  # of both, in bytes
         self._pending: dict[int, Pending] = {}  # our questions to the arbiter
         self._promises: deque[tuple[float, str]] = deque()  # names that we, the arbiter, have promised, and until when
@@ -102,12 +104,20 @@ class ClusterServer(EventLoopServer):
 
     # -- the members of this server ------------------------------------------------------------------------------------
 
+    def _handle_all(self, member: Member, messages: list[bytes]) -> None:
+        if pending := self._pending_of(member):
+            pending.later += map(as_text, messages)
+        else:
+            super()._handle_all(member, messages)
+
     def _handle(self, member: Member, message: str) -> None:
-        for pending in self._pending.values():
-            if pending.claim.member is member:
-                pending.later.append(message)
-                return
-        super()._handle(member, message)
+        if pending := self._pending_of(member):
+            pending.later.append(message)
+        else:
+            super()._handle(member, message)
+
+    def _pending_of(self, member: Member) -> Pending | None:
+        return next((each for each in self._pending.values() if each.claim.member is member), None)
 
     def _carry_out(self, actions: Iterable[Any]) -> None:
         super()._carry_out(self._for_this_server(actions))
@@ -129,10 +139,19 @@ class ClusterServer(EventLoopServer):
             super()._broadcast(event, None)
             return
         super()._broadcast(event, exclude)
-        if event["event"] != "said":
+        if event["event"] == "said":
+            self._pass_on_later(1)
+        else:
             self._tell_servers(event)
-            return
+
+    def _broadcast_lines(self, messages: list[bytes], exclude: Any) -> None:
+        super()._broadcast_lines(messages, exclude)
+        self._pass_on_later(len(messages))
+
+    def _pass_on_later(self, count: int) -> None:
+        """The other servers get what has just been put into this turn."""
         self._lines.append(self._turn[-1])
+        self._line_count += count
         self._grow(len(self._turn[-1]))
 
     def _tell_here(self, text: str) -> None:
@@ -156,8 +175,8 @@ class ClusterServer(EventLoopServer):
     def _pass_on(self) -> None:
         """What has come up in this turn goes to the other servers in one batch, as it goes to each member in one piece."""
         if self._events or self._lines:
-            self._broker.publish(self._history.add(self._events, b"".join(self._lines), len(self._lines)))
-            self._events, self._lines, self._size = [], [], 0
+            self._broker.publish(self._history.add(self._events, b"".join(self._lines), self._line_count))
+            self._events, self._lines, self._line_count, self._size = [], [], 0, 0
 
     def _is_somebody_catching_up(self, now: float) -> bool:
         busy = bool(self._pending) or self._broker.backlog > BACKLOG // 4

@@ -8,7 +8,8 @@ section 3.8: the stream has no record boundaries). So each message travels in a 
 This module does no input or output: bytes go in, messages come out, however the network cut them.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
 import struct
 
 HEADER = struct.Struct("!I")
@@ -35,14 +36,34 @@ class Decoder:
         self.limit = limit
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take the next piece of the stream; the messages it completes come from the iterator, which must be used up.
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next piece of the stream; returns the messages it completes.
 
-        Raises FramingError, from the iterator, at the first header that announces too much. The stream has lost its
-        meaning there: every later call raises again.
+        A header that announces too much is where the stream has lost its meaning: look at `error` after each piece, for
+        all that follows is refused. Raises FramingError if there has been one before.
         """
+        if self.error:
+            raise self.error
         self._buffer += data
-        return self._complete_messages()
+        if len(self._buffer) < HEADER.size + (self._announced or 0):
+            return []  # without copying all that has come of a long message for each byte that comes
+        stream, begin, messages = bytes(self._buffer), 0, []
+        while (start := begin + HEADER.size) <= len(stream):
+            (length,) = HEADER.unpack_from(stream, begin)
+            if length > self.limit or start + length > len(stream):
+                break
+            begin = start + length
+            messages.append(stream[start:begin])
+        del self._buffer[:begin]
+        return messages
+
+    @property
+    def error(self) -> FramingError | None:
+        """What is wrong behind the last message, if anything is."""
+        length = self._announced
+        if length is None or length <= self.limit:
+            return None
+        return FramingError(f"a message of {length} bytes is announced, at most {self.limit} are allowed")
 
     @property
     def rest(self) -> bytes:
@@ -52,17 +73,11 @@ class Decoder:
     def end(self) -> None:
         """The stream has ended. Raises FramingError if that was in the middle of a message."""
         if self._buffer:
-            raise FramingError(f"the stream ended inside a message, after {len(self._buffer)} bytes of it")
+            raise self.error or FramingError(
+                f"the stream ended inside a message, after {len(self._buffer)} bytes of it"
+            )
 
-    def _complete_messages(self) -> Iterator[bytes]:
-        while len(self._buffer) >= HEADER.size:
-            (length,) = HEADER.unpack_from(self._buffer)
-            if length > self.limit:
-                del self._buffer[HEADER.size :]  # garbage must not pile up while we complain
-                raise FramingError(f"a message of {length} bytes is announced, at most {self.limit} are allowed")
-            end = HEADER.size + length
-            if len(self._buffer) < end:
-                return
-            message = bytes(self._buffer[HEADER.size : end])
-            del self._buffer[:end]
-            yield message
+    @property
+    def _announced(self) -> int | None:
+        """The length of the message that is coming in, in bytes; None if its header is not complete."""
+        return int.from_bytes(self._buffer[: HEADER.size], "big") if len(self._buffer) >= HEADER.size else None

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 import json
 from typing import Any, Generic, TypeVar
 
+from snippets.lab3.plain_lines import rewrite
 from snippets.lab3.text import MAX_NAME, harmless, same_name_key, why_not_a_name
 
 MAX_LINE = 65_536  # characters
+PAGE = 4  # messages in one piece that are worth the shortcut for plain lines
 
 Member = TypeVar("Member", bound=Hashable)
 Message = dict[str, Any]  # a command or an event
@@ -39,6 +41,14 @@ class Broadcast:
 
     event: Message
     exclude: Any = None
+
+
+@dataclass(frozen=True)
+class BroadcastLines:
+    """Send several events, which are JSON already, to all members but one."""
+
+    messages: list[bytes]
+    exclude: Any
 
 
 @dataclass(frozen=True)
@@ -125,6 +135,14 @@ class Room(Generic[Member]):
             asked_for = name if isinstance(name, str) and name in self.commands else None
             return [Tell(member, {"event": "refused", "do": asked_for, "reason": str(refusal)})]
 
+    def plain_lines(self, member: Member, messages: list[bytes]) -> list[Action]:
+        """What `handle` does with all of these, if they are a page of lines that need no closer look; else nothing."""
+        name = self._names.get(member)
+        if name is None or len(messages) < PAGE:
+            return []
+        lines = rewrite(messages, _SAY, to_json(_said(name, "")).encode(), MAX_LINE)
+        return [BroadcastLines(lines, exclude=member)] if lines else []
+
     def lost(self, member: Member, reason: str) -> list[Action]:
         """The member is gone without a word. Nothing happens if it was not in, or had left."""
         return self._remove(member, {"event": "lost", "reason": reason})
@@ -150,7 +168,7 @@ class Room(Generic[Member]):
         text = line_field(asked)
         if not text.strip():
             return []
-        return [Broadcast({"event": "said", "name": self._names[member], "text": text}, exclude=member)]
+        return [Broadcast(_said(self._names[member], text), exclude=member)]
 
     @command("leave")
     def _leave(self, member: Member, asked: Message) -> list[Action]:
@@ -203,3 +221,10 @@ def line_field(message: Message) -> str:
 def to_json(message: Message) -> str:
     """What goes over the wire."""
     return _encoder.encode(message)
+
+
+def _said(name: str, text: str) -> Message:
+    return {"event": "said", "name": name, "text": text}
+
+
+_SAY = to_json({"do": "say", "text": ""}).encode()

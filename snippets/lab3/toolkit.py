@@ -14,8 +14,7 @@ Failures of the network are events. A bug in a callback is a traceback on standa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 import os
 import selectors
@@ -56,6 +55,9 @@ class Connection(metaclass=_StartsWhenBuilt):
     `callback(event, payload, connection, error)` may be given later, by setting `connection.callback`: nothing is read
     before. Messages arrive as `str`: bytes that are no UTF-8 are kept as surrogate escapes (PEP 383), so
     `payload.encode(errors="surrogateescape")` gives back exactly what was sent.
+
+    If `take_all` is set, it is called with all messages that have come in one piece, as `bytes`, and the callback hears only
+    of the other events: for those to whom a call for each message is too much.
     """
 
     def __init__(
@@ -68,9 +70,8 @@ class Connection(metaclass=_StartsWhenBuilt):
         self._callback = callback
         self._built = False  # only then events may come
         self._decoder = Decoder()
-        self._messages: Iterator[bytes] = iter(())
-        # Entered around the callbacks for all messages that have come in one piece: a lock that each of them needs, say.
-        self.together: AbstractContextManager[Any] = nullcontext()
+        self._messages: Iterator[bytes] = iter(())  # that have come, and have not been received
+        self.take_all: Callable[[list[bytes]], Any] | None = None
         self._ended = threading.Event()
         self._detached = False
         self._reader = threading.Thread(target=self._read, name=f"reader of {self.remote_address}", daemon=True)
@@ -107,6 +108,8 @@ class Connection(metaclass=_StartsWhenBuilt):
     @limit.setter
     def limit(self, limit: int) -> None:
         self._decoder.limit = limit
+        if self._decoder.error is None:  # perhaps there was one, by the old limit
+            self._messages = iter([*self._messages, *self._decoder.feed(b"")])
 
     @property
     def closed(self) -> bool:
@@ -127,18 +130,19 @@ class Connection(metaclass=_StartsWhenBuilt):
 
         Raises OSError if the connection broke, FramingError if what comes in is not made of whole frames.
         """
-        while (message := self._next_message()) is None:
+        message = self._receive()
+        return None if message is None else as_text(message)
+
+    def _receive(self) -> bytes | None:
+        while (message := next(self._messages, None)) is None:
+            if self._decoder.error:
+                raise self._decoder.error
             data = self._receive_some()
             if not data:
                 self._decoder.end()
                 return None
-            self._messages = self._decoder.feed(data)
+            self._messages = iter(self._decoder.feed(data))
         return message
-
-    def _next_message(self) -> str | None:
-        """The next one of those that have come already."""
-        message = next(self._messages, None)
-        return None if message is None else message.decode("utf-8", "surrogateescape")
 
     def close(self, timeout: float | None = None) -> None:
         """Send what was accepted, then the end of the stream, and wait until the other side has closed as well.
@@ -164,7 +168,7 @@ class Connection(metaclass=_StartsWhenBuilt):
         """
         self._detached = True
         self._writer.remove(self._outbox)
-        return self._socket, self._decoder.rest
+        return self._socket, b"".join(map(encode, self._messages)) + self._decoder.rest
 
     def _receive_some(self) -> bytes:
         while True:
@@ -203,12 +207,14 @@ class Connection(metaclass=_StartsWhenBuilt):
 
     def _deliver_messages(self) -> None:
         quota = QUOTA
-        while not self._detached and (message := self.receive()) is not None:
-            with self.together:
-                while message is not None:
-                    self._notify("message", message)
-                    quota -= len(message)
-                    message = None if self._detached else self._next_message()
+        while not self._detached and (message := self._receive()) is not None:
+            quota -= len(message)
+            if self.take_all is None:
+                self._notify("message", as_text(message))
+            else:
+                rest = list(self._messages)
+                quota -= sum(map(len, rest))
+                call_safely(self.take_all, [message, *rest])
             if quota <= 0 and self._shared_writer:
                 self._writer.wait_until_calm()  # delays the one who floods, and nobody else
                 quota = QUOTA
@@ -296,7 +302,11 @@ class Server(metaclass=_StartsWhenBuilt):
 
         Never waits. The message is encoded once; a member that does not keep up is expelled (SlowConsumerError).
         """
-        self.writer.broadcast(encode(as_bytes(message)), exclude._outbox if exclude else None)
+        self.broadcast_all([as_bytes(message)], exclude)
+
+    def broadcast_all(self, messages: Iterable[bytes], exclude: Connection | None = None) -> None:
+        """Broadcast several messages, with no other one in between."""
+        self.writer.broadcast(b"".join(map(encode, messages)), exclude._outbox if exclude else None)
 
     def close(self) -> None:
         """Stop listening, now: when this returns, the port is free. Connections live on; close them yourself."""
@@ -374,6 +384,11 @@ def call_safely(callback: Callable[..., Any], *arguments: Any) -> None:
         pass  # exit() in a callback ends no program: it is not the main thread
     except Exception:
         sys.excepthook(*sys.exc_info())
+
+
+def as_text(message: bytes) -> str:
+    """The text of a message; bytes that are no UTF-8 as surrogate escapes."""
+    return message.decode("utf-8", "surrogateescape")
 
 
 def as_bytes(message: str | bytes) -> bytes:

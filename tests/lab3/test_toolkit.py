@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+import queue
 import random
 import socket
 import subprocess
@@ -295,6 +296,19 @@ def test_a_bug_in_a_callback_is_a_traceback_and_nothing_else(monkeypatch: pytest
 # -- the listener ------------------------------------------------------------------------------------------------------
 
 
+def test_who_takes_all_gets_what_came_in_one_piece_and_what_came_before_garbage() -> None:
+    with running_server() as (server, recorder), raw_client(server) as raw:
+        (connection,) = recorder.wait_for_connections(1)
+        taken: queue.Queue[list[bytes]] = queue.Queue()
+        connection.take_all = taken.put
+        raw.sendall(b"".join(map(encode, [b"a", b"", "é".encode()])))
+        assert taken.get(timeout=TIMEOUT) == [b"a", b"", "é".encode()]
+        raw.sendall(encode(b"last") + b"GET / HTTP/1.1")
+        assert taken.get(timeout=TIMEOUT) == [b"last"]
+        recorder.recorders[0].wait_for_event("close")
+    assert recorder.recorders[0].names == ["error", "close"]
+
+
 def test_a_listener_that_sees_its_end_early_does_not_break_close() -> None:
     """It may run out between any two steps of close(); here it does so as soon as it can know of its end."""
 
@@ -308,7 +322,7 @@ def test_a_listener_that_sees_its_end_early_does_not_break_close() -> None:
             server._thread.join()
 
     with running_server() as (server, recorder):
-        recorder.wait_for(lambda: recorder.events)
+        recorder.wait_for_event("listen")
         server._stopped = Seen()
         server.close()
     assert [name for name, _ in recorder.events][-1] == "stop"
