@@ -147,34 +147,35 @@ def running(server: Server, folder: Path) -> Iterator[tuple[list[int], list[psut
         yield [port for port, _ in servers], [process for _, process in servers] + ([broker] if server.cluster else [])
 
 
+@contextlib.contextmanager
+def crowd(program: Path, ports: list[int], members: int, *words: object) -> Iterator[psutil.Popen]:
+    """So many members who have come in, and wait for a line on their standard input. See load.c."""
+    where = ["127.0.0.1", ",".join(map(str, ports))]
+    load = psutil.Popen(
+        [str(program), *where, *map(str, [members, min(TALKERS, members), *words])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        if load.stdout.readline() != "ready\n":
+            raise RuntimeError(load.communicate()[1])
+        yield load
+    finally:
+        load.kill()
+        load.communicate()
+
+
 def measure(server: Server, folder: Path, members: int, rate: float = 0, stopped: int = 0) -> dict[str, Any]:
     """One server, from its start to its end, under one load; of a cluster, the sums."""
+    hello, message = (each.hex() for each in server.speaks)
     with running(server, folder) as (ports, processes):
+        visitors = server.speaks[0].replace(b"m@@@@@", b"v@@@@@").hex()
+        with crowd(folder / "load", ports, 2 * len(ports), 0, 0, visitors, message):
+            pass  # what a server needs for its first member is no other member's memory
         alone = memory(processes)
-        hello, message = (each.hex() for each in server.speaks)
-        words = [
-            "127.0.0.1",
-            ",".join(map(str, ports)),
-            members,
-            min(TALKERS, members),
-            SECONDS,
-            rate,
-            hello,
-            message,
-            stopped,
-        ]
-        load = psutil.Popen(
-            [str(folder / "load"), *map(str, words)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert load.stdout
-            assert load.stdin
-            if load.stdout.readline() != "ready\n":
-                raise RuntimeError(load.communicate()[1])
+        with crowd(folder / "load", ports, members, SECONDS, rate, hello, message, stopped) as load:
             idle, before, before_load = memory(processes), processor_time(*processes), processor_time(load)
             load.stdin.write("\n")
             load.stdin.flush()
@@ -184,9 +185,6 @@ def measure(server: Server, folder: Path, members: int, rate: float = 0, stopped
             result: dict[str, Any] = json.loads(line)
             used, used_by_load = processor_time(*processes) - before, processor_time(load) - before_load
             peak = sum(map(peak_memory, processes))
-        finally:
-            load.kill()
-            load.communicate()
     deliveries = result["deliveries"] or 1
     return {
         **result,

@@ -29,7 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MARK = 15, CHUNK = 65536, BATCH = 32, ON_THE_WAY = 2500000, GROUP = 200, HISTORY = 1 << 16, PATIENCE = 20, STUCK = 5 };
+enum { MARK = 15, CHUNK = 65536, BATCH = 32, ON_THE_WAY = 2500000, GROUP = 50, QUIET = 20, HISTORY = 1 << 16, PATIENCE = 20, STUCK = 5 };
 
 struct member {
     int socket, probed, tail_size;
@@ -162,7 +162,8 @@ static int flush(struct member *member) {
     return 1;
 }
 
-static void poll_once(int milliseconds) {
+/* Returns whether there was anything to do. */
+static int poll_once(int milliseconds) {
     struct epoll_event events[256];
     int ready = epoll_wait(poller, events, 256, milliseconds);
     for (int i = 0; i < ready; i++) {
@@ -170,6 +171,7 @@ static void poll_once(int milliseconds) {
         if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) receive(member);
         if ((events[i].events & EPOLLOUT) && flush(member)) watch(member, 0, EPOLL_CTL_MOD);
     }
+    return ready > 0;
 }
 
 /* What the talker may say now: the next member has heard all but a few of its lines. */
@@ -204,12 +206,12 @@ static void connect_all(const char *host, char *ports, const char *hello_hex) {
         }
         watch(member, 0, EPOLL_CTL_ADD);
         if ((i + 1) % GROUP && i + 1 < count + stopped) continue;
-        for (int j = i / GROUP * GROUP; j <= i; j++) {  /* a group at once: each newcomer is announced to all */
+        for (int j = i / GROUP * GROUP; j <= i; j++) {
             if (place) put_number(place, 5, j);
             if (send(members[j].socket, hello, hello_size, MSG_NOSIGNAL) != (ssize_t)hello_size) fail("hello");
             fcntl(members[j].socket, F_SETFL, O_NONBLOCK);
         }
-        poll_once(0);
+        while (poll_once(QUIET)) {}  /* they come in group by group: what a rush leaves behind is no idle member's memory */
     }
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import ipaddress
+import select
 import socket
 import sys
 
@@ -90,6 +91,19 @@ def tune(connected: socket.socket) -> None:
     for option, value in ((idle, 6), ("TCP_KEEPINTVL", 4), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 18_000)):
         if hasattr(socket, option):
             connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def wait_until_readable(connected: socket.socket, timeout: float | None = None) -> None:
+    """Wait until there is something to receive, or the end, or until `timeout` seconds have passed.
+
+    poll(2) needs no descriptor of its own and, unlike select(2), has no limit of 1,024; Windows has select only.
+    """
+    if hasattr(select, "poll"):
+        poller = select.poll()
+        poller.register(connected, select.POLLIN)
+        poller.poll(timeout and timeout * 1000)
+    else:
+        select.select([connected], [], [], timeout)
 
 
 def local_ips() -> Iterator[str]:

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 import os
 from pathlib import Path
 import queue
@@ -198,7 +197,7 @@ class ChatServer:
                     self._carry_out(self._room.lost(connection, reason))
                 log(f"{show_endpoint(connection.remote_address)} disconnected")
 
-    def _on_messages(self, connection: Connection, messages: list[bytes]) -> None:
+    def _on_messages(self, event: str, messages: list[bytes], connection: Connection, error: None) -> None:
         """All that a member has said in one go: the lock is taken once for a hundred lines, not a hundred times."""
         with self._lock:
             if lines := self._room.plain_lines(connection, messages):
@@ -243,7 +242,7 @@ class ChatServer:
                     self._nameless.pop(whom, None)
                     whom.limit = MAX_MESSAGE
                     if not self._door:  # else a password may have to be checked in between
-                        whom.take_all = partial(self._on_messages, whom)
+                        whom.take_all = self._on_messages
                     self._server.admit(whom)
                 case Dismiss(whom):
                     whom.close(timeout=0)

@@ -22,7 +22,7 @@ _INVISIBLE = re.compile(
 
 def harmless(text: str) -> str:
     """The text with everything that could steer a terminal replaced by U+FFFD."""
-    return _HARMFUL.sub("\ufffd", text)
+    return text if text.isprintable() else _HARMFUL.sub("\ufffd", text)  # nothing that is harmful is printable
 
 
 def same_name_key(name: str) -> str:

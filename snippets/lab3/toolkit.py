@@ -21,14 +21,18 @@ import selectors
 import socket
 import sys
 import threading
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
-from snippets.lab3.endpoints import Address, as_address, dial, listen, tune
+from snippets.lab3.endpoints import Address, as_address, dial, listen, tune, wait_until_readable
 from snippets.lab3.framing import Decoder, FramingError, encode
-from snippets.lab3.writer import Outbox, Writer
+from snippets.lab3.writer import Latch, Outbox, Writer
 
 ConnectionCallback = Callable[[str, Optional[str], "Connection", Optional[Exception]], Any]
 ServerCallback = Callable[[str, Optional["Connection"], Optional[Address], Optional[Exception]], Any]
+PageCallback = Callable[[str, list[bytes], "Connection", None], Any]
+_What = TypeVar("_What")
+_Who = TypeVar("_Who")
+_Why = TypeVar("_Why")
 Wrap = Callable[[socket.socket], socket.socket]  # gives what is to be used instead of a connected socket (tls.py)
 
 LINGER = 3.0  # seconds without progress after which close() gives up on the other side
@@ -56,8 +60,8 @@ class Connection(metaclass=_StartsWhenBuilt):
     before. Messages arrive as `str`: bytes that are no UTF-8 are kept as surrogate escapes (PEP 383), so
     `payload.encode(errors="surrogateescape")` gives back exactly what was sent.
 
-    If `take_all` is set, it is called with all messages that have come in one piece, as `bytes`, and the callback hears only
-    of the other events: for those to whom a call for each message is too much.
+    If `take_all` is set, it hears of all messages that have come in one piece, as `take_all("messages", payloads, connection,
+    None)` with a list of `bytes`, and the callback only of the other events: for whom a call a message is too much.
     """
 
     def __init__(
@@ -71,12 +75,10 @@ class Connection(metaclass=_StartsWhenBuilt):
         self._built = False  # only then events may come
         self._decoder = Decoder()
         self._messages: Iterator[bytes] = iter(())  # that have come, and have not been received
-        self.take_all: Callable[[list[bytes]], Any] | None = None
-        self._ended = threading.Event()
+        self.take_all: PageCallback | None = None
+        self._ended = Latch()
         self._detached = False
         self._reader = threading.Thread(target=self._read, name=f"reader of {self.remote_address}", daemon=True)
-        self._readable = WaitSelector()
-        self._readable.register(socket, selectors.EVENT_READ)
         self._shared_writer = writer is not None
         self._writer = writer or Writer(patience=None, serves_one=True)
         self._outbox = Outbox(socket)
@@ -114,7 +116,7 @@ class Connection(metaclass=_StartsWhenBuilt):
     @property
     def closed(self) -> bool:
         """True as soon as nothing more can be sent."""
-        return self._outbox.closing or self._ended.is_set()
+        return self._outbox.closing or self._ended.is_set
 
     def send(self, message: str | bytes) -> None:
         """Accept a message for sending, as one frame. Can be called from any thread.
@@ -135,14 +137,20 @@ class Connection(metaclass=_StartsWhenBuilt):
 
     def _receive(self) -> bytes | None:
         while (message := next(self._messages, None)) is None:
-            if self._decoder.error:
-                raise self._decoder.error
-            data = self._receive_some()
-            if not data:
-                self._decoder.end()
+            if not self._receive_piece():
                 return None
-            self._messages = iter(self._decoder.feed(data))
         return message
+
+    def _receive_piece(self) -> bool:
+        """Wait for more messages, or a part of one. Returns whether it was not the end."""
+        if self._decoder.error:
+            raise self._decoder.error
+        data = self._receive_some()
+        if data:
+            self._messages = iter(self._decoder.feed(data))
+        else:
+            self._decoder.end()
+        return bool(data)
 
     def close(self, timeout: float | None = None) -> None:
         """Send what was accepted, then the end of the stream, and wait until the other side has closed as well.
@@ -175,9 +183,10 @@ class Connection(metaclass=_StartsWhenBuilt):
             try:
                 return self._socket.recv(RECV_SIZE)
             except BlockingIOError:
-                if self._outbox.aborted:
-                    return b""
-                self._readable.select(CHECK_EVERY)
+                pass  # not waiting here saves the memory of the exception while we do
+            if self._outbox.aborted:
+                return b""
+            wait_until_readable(self._socket, CHECK_EVERY)
 
     def _read(self) -> None:
         error: Exception | None = None
@@ -191,14 +200,12 @@ class Connection(metaclass=_StartsWhenBuilt):
 
     def _end(self, error: Exception | None) -> None:
         if self._detached:
-            self._readable.close()
             self._ended.set()
             return
         closed_by_us = not self._writer.close(self._outbox, LINGER)
         if error is None:
             self._outbox.drained.wait()  # the other side may have ended only its half: it still gets the rest
         self._writer.remove(self._outbox)
-        self._readable.close()
         self._socket.close()
         self._ended.set()
         if error is not None and not closed_by_us:
@@ -214,7 +221,7 @@ class Connection(metaclass=_StartsWhenBuilt):
             else:
                 rest = list(self._messages)
                 quota -= sum(map(len, rest))
-                call_safely(self.take_all, [message, *rest])
+                call_safely(self.take_all, "messages", [message, *rest], self, None)
             if quota <= 0 and self._shared_writer:
                 self._writer.wait_until_calm()  # delays the one who floods, and nobody else
                 quota = QUOTA
@@ -376,10 +383,15 @@ class Server(metaclass=_StartsWhenBuilt):
             call_safely(self._callback, event, connection, address, error)
 
 
-def call_safely(callback: Callable[..., Any], *arguments: Any) -> None:
-    """Call a callback. A bug in it is its author's to see, and must not end the thread that serves it."""
+def call_safely(
+    callback: Callable[[str, _What, _Who, _Why], Any], event: str, what: _What, who: _Who, error: _Why
+) -> None:
+    """Call a callback. A bug in it is its author's to see, and must not end the thread that serves it.
+
+    (Not `*arguments`: that makes the interpreter call itself, which took each reader's stack a page of memory further.)
+    """
     try:
-        callback(*arguments)
+        callback(event, what, who, error)
     except SystemExit:
         pass  # exit() in a callback ends no program: it is not the main thread
     except Exception:

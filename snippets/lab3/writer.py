@@ -34,30 +34,58 @@ class SlowConsumerError(ConnectionError):
     """The other side does not read as fast as messages for it arrive."""
 
 
+class Latch:
+    """Something that happens once, and can be waited for: a tenth of an Event in memory, and there are two a connection.
+
+    `set` is one thread's to call.
+    """
+
+    __slots__ = ("_lock", "is_set")
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        if not self.is_set:
+            self.is_set = True
+            self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it has happened, or `timeout` seconds have passed."""
+        if self._lock.acquire(timeout=-1 if timeout is None else timeout):
+            self._lock.release()
+
+
 class Outbox:
     """What one connection has accepted for sending and the kernel has not yet taken. The fields are the writer's."""
 
     def __init__(self, socket: socket.socket) -> None:
         self.socket = socket
-        self.pieces: deque[Piece] = deque()
-        self.size = 0  # bytes in `pieces`, and in jobs for this connection alone
+        self.pieces: list[Piece] = []
+        self.size = 0  # bytes in `pieces`
+        self.queued = 0  # bytes in jobs for this connection alone
         self.behind_since: float | None = None
         self.watched = False  # registered with the selector: the kernel's buffers are full
         self.closing = False  # nothing more is accepted
         self.linger = 0.0  # seconds without progress, after close(), that end the connection
         self.deadline: float | None = None  # when that will be
-        self.drained = threading.Event()  # all is sent, and the end of the stream after it; or it never will be
+        self.drained = Latch()  # all is sent, and the end of the stream after it; or it never will be
         self.aborted = False  # the connection is of no more use in any direction
         self.error: Exception | None = None
 
     def take_chunk(self) -> Piece:
         """Remove up to CHUNK bytes from the front, so that many small frames need one system call."""
-        taken = [self.pieces.popleft()]
-        size = len(taken[0])
-        while self.pieces and size + len(self.pieces[0]) <= CHUNK:
-            taken.append(self.pieces.popleft())
-            size += len(taken[-1])
-        return taken[0] if len(taken) == 1 else b"".join(taken)
+        if len(self.pieces) == 1:
+            return self.pieces.pop()
+        size, count = len(self.pieces[0]), 1
+        while count < len(self.pieces) and size + len(self.pieces[count]) <= CHUNK:
+            size += len(self.pieces[count])
+            count += 1
+        taken = self.pieces[:count]
+        del self.pieces[:count]
+        return b"".join(taken)
 
 
 class Writer:
@@ -69,7 +97,7 @@ class Writer:
 
     def __init__(self, patience: float | None = PATIENCE, serves_one: bool = False) -> None:
         self._patience = patience
-        self._changed = threading.Condition()  # guards the next five, and size and closing of every outbox
+        self._changed = threading.Condition()  # guards the next five, and queued and closing of every outbox
         self._jobs: deque[tuple[Callable[[list[Any]], Iterable[Outbox]], Any]] = deque()
         self._working = False
         self._rounds = 0  # in which it has taken jobs and done them
@@ -107,10 +135,12 @@ class Writer:
         """
         with self._changed:
             if wait and self._patience is None:
-                self._changed.wait_for(lambda: outbox.size < HIGH_WATER or outbox.closing or outbox.aborted)
+                self._changed.wait_for(
+                    lambda: outbox.size + outbox.queued < HIGH_WATER or outbox.closing or outbox.aborted
+                )
             if outbox.closing or outbox.aborted or outbox.error:
                 raise ConnectionError("the connection is closed")
-            outbox.size += len(frame)
+            outbox.queued += len(frame)
         self._put(self._send, (outbox, frame))
 
     def broadcast(self, frame: bytes, exclude: Outbox | None = None) -> None:
@@ -180,12 +210,14 @@ class Writer:
             with self._changed:
                 jobs, self._jobs = self._jobs, deque()
                 self._working = True
+            concerned: dict[Outbox, None] = {}
             for do, run in groupby(jobs, key=itemgetter(0)):
-                for outbox in do([argument for _, argument in run]):
-                    if outbox.watched:
-                        self._note_whether_behind(outbox)
-                    else:
-                        self._flush(outbox)
+                concerned.update(dict.fromkeys(do([argument for _, argument in run])))
+            for outbox in concerned:
+                if outbox.watched:
+                    self._note_whether_behind(outbox)
+                else:
+                    self._flush(outbox)
             self._keep_deadlines()
             with self._changed:
                 self._working = False
@@ -207,24 +239,24 @@ class Writer:
         return ()
 
     def _send(self, requests: list[tuple[Outbox, bytes]]) -> Iterable[Outbox]:
-        concerned: dict[Outbox, None] = {}
-        for outbox, frame in requests:
-            outbox.pieces.append(frame)
-            concerned[outbox] = None
-        return concerned
+        with self._changed:
+            for outbox, frame in requests:
+                outbox.pieces.append(frame)
+                outbox.size += len(frame)
+                outbox.queued -= len(frame)
+        return [outbox for outbox, _ in requests]
 
     def _broadcast(self, requests: list[tuple[bytes, Outbox | None]]) -> Iterable[Outbox]:
         joined = b"".join(frame for frame, _ in requests)
         excluded = {outbox for _, outbox in requests}
-        with self._changed:
-            for outbox in self._subscribers:
-                data = joined
-                if outbox in excluded:
-                    data = b"".join(frame for frame, exclude in requests if exclude is not outbox)
-                if data:
-                    outbox.pieces.append(data)
-                    outbox.size += len(data)
-        return list(self._subscribers)
+        for outbox in self._subscribers:
+            data = joined
+            if outbox in excluded:
+                data = b"".join(frame for frame, exclude in requests if exclude is not outbox)
+            if data:
+                outbox.pieces.append(data)
+                outbox.size += len(data)
+        return self._subscribers
 
     def _close(self, outboxes: list[Outbox]) -> Iterable[Outbox]:
         for outbox in outboxes:
@@ -235,6 +267,8 @@ class Writer:
 
     def _remove(self, requests: list[tuple[Outbox, threading.Event]]) -> Iterable[Outbox]:
         for outbox, removed in requests:
+            self._flush(outbox)
+            outbox.aborted = True  # whatever else this round had for it
             self._discard(outbox)
             self._lingering.discard(outbox)
             with self._changed:
@@ -252,7 +286,7 @@ class Writer:
             while outbox.pieces:
                 self._send_chunk(outbox)
             self._watch(outbox, False)
-            if outbox.deadline is not None and not outbox.drained.is_set():
+            if outbox.deadline is not None and not outbox.drained.is_set:
                 outbox.socket.shutdown(socket.SHUT_WR)
                 outbox.drained.set()
         except BlockingIOError:
@@ -270,11 +304,10 @@ class Writer:
             sent = outbox.socket.send(chunk)
         finally:
             if sent < len(chunk):
-                outbox.pieces.appendleft(memoryview(chunk)[sent:])
+                outbox.pieces.insert(0, memoryview(chunk)[sent:])
             if sent and outbox.behind_since is not None:
                 self._progress = time.monotonic()
-            with self._changed:
-                outbox.size -= sent
+            outbox.size -= sent
 
     def _note_whether_behind(self, outbox: Outbox) -> None:
         if outbox.size < HIGH_WATER:
@@ -323,7 +356,6 @@ class Writer:
         self._subscribers.pop(outbox, None)
         outbox.pieces.clear()
         self._watch(outbox, False)
-        with self._changed:
-            outbox.size = 0
+        outbox.size = 0
         self._note_whether_behind(outbox)
         outbox.drained.set()

@@ -300,7 +300,7 @@ def test_who_takes_all_gets_what_came_in_one_piece_and_what_came_before_garbage(
     with running_server() as (server, recorder), raw_client(server) as raw:
         (connection,) = recorder.wait_for_connections(1)
         taken: queue.Queue[list[bytes]] = queue.Queue()
-        connection.take_all = taken.put
+        connection.take_all = lambda event, messages, connection, error: taken.put(messages)
         raw.sendall(b"".join(map(encode, [b"a", b"", "é".encode()])))
         assert taken.get(timeout=TIMEOUT) == [b"a", b"", "é".encode()]
         raw.sendall(encode(b"last") + b"GET / HTTP/1.1")
