@@ -11,7 +11,7 @@ everybody else, and buffering for it without bound would end in the server's dea
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import groupby
 from operator import itemgetter
 import selectors
@@ -67,7 +67,6 @@ class Outbox:
         self.size = 0  # bytes in `pieces`
         self.queued = 0  # bytes in jobs for this connection alone
         self.behind_since: float | None = None
-        self.watched = False  # registered with the selector: the kernel's buffers are full
         self.closing = False  # nothing more is accepted
         self.linger = 0.0  # seconds without progress, after close(), that end the connection
         self.deadline: float | None = None  # when that will be
@@ -75,17 +74,28 @@ class Outbox:
         self.aborted = False  # the connection is of no more use in any direction
         self.error: Exception | None = None
 
-    def take_chunk(self) -> Piece:
-        """Remove up to CHUNK bytes from the front, so that many small frames need one system call."""
-        if len(self.pieces) == 1:
-            return self.pieces.pop()
-        size, count = len(self.pieces[0]), 1
-        while count < len(self.pieces) and size + len(self.pieces[count]) <= CHUNK:
-            size += len(self.pieces[count])
-            count += 1
-        taken = self.pieces[:count]
-        del self.pieces[:count]
-        return b"".join(taken)
+    def add(self, piece: Piece) -> None:
+        if piece:
+            self.pieces.append(piece)
+            self.size += len(piece)
+
+    def front(self) -> Piece:
+        """What is to be sent next: small pieces are joined up to CHUNK bytes, so that they need one system call."""
+        if len(self.pieces) > 1:
+            size, count = len(self.pieces[0]), 1
+            while count < len(self.pieces) and size + len(self.pieces[count]) <= CHUNK:
+                size += len(self.pieces[count])
+                count += 1
+            self.pieces[:count] = [b"".join(self.pieces[:count])]
+        return self.pieces[0]
+
+    def took(self, size: int) -> None:
+        """So many bytes of `front` have been sent."""
+        self.size -= size
+        if size < len(self.pieces[0]):
+            self.pieces[0] = memoryview(self.pieces[0])[size:]
+        else:
+            del self.pieces[0]
 
 
 class Writer:
@@ -98,13 +108,16 @@ class Writer:
     def __init__(self, patience: float | None = PATIENCE, serves_one: bool = False) -> None:
         self._patience = patience
         self._changed = threading.Condition()  # guards the next five, and queued and closing of every outbox
-        self._jobs: deque[tuple[Callable[[list[Any]], Iterable[Outbox]], Any]] = deque()
+        self._jobs: deque[tuple[Callable[[list[Any]], None], Any]] = deque()
         self._working = False
         self._rounds = 0  # in which it has taken jobs and done them
         self._all: set[Outbox] = set()
         self._finishing = serves_one
         self._behind: set[Outbox] = set()
-        self._subscribers: dict[Outbox, None] = {}
+        self._subscribers: dict[Outbox, Callable[[bytes], int]] = {}  # each with its socket's `send`
+        self._common: list[bytes] = []  # what has been broadcast in this round
+        self._special: dict[Outbox, None] = {}  # who gets something else in this round than most do
+        self._watched: set[Outbox] = set()  # the kernel's buffers are full: the selector tells when there is room
         self._lingering: set[Outbox] = set()
         self._progress = 0.0  # when one who is behind has last taken something
         self._selector = selectors.DefaultSelector()
@@ -185,7 +198,7 @@ class Writer:
                 self._release()
         self._wake_up()
 
-    def _put(self, do: Callable[[list[Any]], Iterable[Outbox]], argument: Any) -> None:
+    def _put(self, do: Callable[[list[Any]], None], argument: Any) -> None:
         with self._changed:
             idle = not self._jobs
             self._jobs.append((do, argument))
@@ -198,7 +211,7 @@ class Writer:
         except OSError:
             pass  # the thread has ended: there is nobody left to send for
 
-    # -- the writer's own thread; each kind of job takes a run of its kind and returns whom it concerns ---------------
+    # -- the writer's own thread: jobs of one kind are done in one go, and when all jobs are done, it sends -------------
 
     def _run(self) -> None:
         while not self._is_over():
@@ -210,14 +223,10 @@ class Writer:
             with self._changed:
                 jobs, self._jobs = self._jobs, deque()
                 self._working = True
-            concerned: dict[Outbox, None] = {}
             for do, run in groupby(jobs, key=itemgetter(0)):
-                concerned.update(dict.fromkeys(do([argument for _, argument in run])))
-            for outbox in concerned:
-                if outbox.watched:
-                    self._note_whether_behind(outbox)
-                else:
-                    self._flush(outbox)
+                do([argument for _, argument in run])
+            self._send_to_most()
+            self._send_to_special()
             self._keep_deadlines()
             with self._changed:
                 self._working = False
@@ -234,39 +243,41 @@ class Writer:
         self._wake.close()
         self._woken.close()
 
-    def _subscribe(self, outboxes: list[Outbox]) -> Iterable[Outbox]:
-        self._subscribers.update(dict.fromkeys(self._all.intersection(outboxes)))
-        return ()
+    def _subscribe(self, outboxes: list[Outbox]) -> None:
+        for outbox in self._all.intersection(outboxes):
+            self._single_out(outbox)  # what was broadcast before is not for it
+            self._subscribers[outbox] = outbox.socket.send
 
-    def _send(self, requests: list[tuple[Outbox, bytes]]) -> Iterable[Outbox]:
+    def _send(self, requests: list[tuple[Outbox, bytes]]) -> None:
+        for outbox, frame in requests:
+            self._single_out(outbox)
+            outbox.add(frame)
         with self._changed:
             for outbox, frame in requests:
-                outbox.pieces.append(frame)
-                outbox.size += len(frame)
                 outbox.queued -= len(frame)
-        return [outbox for outbox, _ in requests]
 
-    def _broadcast(self, requests: list[tuple[bytes, Outbox | None]]) -> Iterable[Outbox]:
+    def _broadcast(self, requests: list[tuple[bytes, Outbox | None]]) -> None:
         joined = b"".join(frame for frame, _ in requests)
-        excluded = {outbox for _, outbox in requests}
-        for outbox in self._subscribers:
-            data = joined
+        excluded = {exclude for _, exclude in requests if exclude}
+        for outbox in excluded | self._watched:
+            self._single_out(outbox)
+        for outbox in self._special.keys() & self._subscribers.keys():
             if outbox in excluded:
-                data = b"".join(frame for frame, exclude in requests if exclude is not outbox)
-            if data:
-                outbox.pieces.append(data)
-                outbox.size += len(data)
-        return self._subscribers
+                outbox.add(b"".join(frame for frame, exclude in requests if exclude is not outbox))
+            else:
+                outbox.add(joined)
+        self._common.append(joined)
 
-    def _close(self, outboxes: list[Outbox]) -> Iterable[Outbox]:
+    def _close(self, outboxes: list[Outbox]) -> None:
         for outbox in outboxes:
+            self._single_out(outbox)
             self._subscribers.pop(outbox, None)
             outbox.deadline = time.monotonic() + outbox.linger
             self._lingering.add(outbox)
-        return outboxes
 
-    def _remove(self, requests: list[tuple[Outbox, threading.Event]]) -> Iterable[Outbox]:
+    def _remove(self, requests: list[tuple[Outbox, threading.Event]]) -> None:
         for outbox, removed in requests:
+            self._single_out(outbox)
             self._flush(outbox)
             outbox.aborted = True  # whatever else this round had for it
             self._discard(outbox)
@@ -274,17 +285,50 @@ class Writer:
             with self._changed:
                 self._all.discard(outbox)
             removed.set()
-        return ()
+
+    def _single_out(self, outbox: Outbox) -> None:
+        """From here on something else is for it in this round than for most. First comes what has been for all so far."""
+        if outbox not in self._special:
+            self._special[outbox] = None
+            if outbox in self._subscribers:
+                outbox.add(b"".join(self._common))
+
+    def _send_to_most(self) -> None:
+        """The same for all of them: nothing is looked at but the socket, for that makes half of a broadcast's time."""
+        joined = b"".join(self._common)
+        self._common = []
+        short = []
+        for outbox, send in self._subscribers.items() if joined else ():
+            if outbox in self._special:
+                continue
+            try:
+                sent = send(joined)
+            except OSError:
+                sent = 0  # `_flush` will be told the reason again
+            if sent < len(joined):
+                outbox.add(memoryview(joined)[sent:])
+                short.append(outbox)
+        for outbox in short:
+            self._flush(outbox)
+
+    def _send_to_special(self) -> None:
+        for outbox in self._special:
+            if outbox in self._watched:
+                self._note_whether_behind(outbox)
+            else:
+                self._flush(outbox)
+        self._special = {}
 
     def _flush(self, outbox: Outbox) -> None:
         """Send as much as the kernel takes; leave the rest to the selector."""
         if outbox.aborted:
             self._discard(outbox)
             return
-        before = outbox.size
         try:
             while outbox.pieces:
-                self._send_chunk(outbox)
+                outbox.took(outbox.socket.send(outbox.front()))
+                if outbox.behind_since is not None or outbox.deadline is not None:
+                    self._note_progress(outbox)
             self._watch(outbox, False)
             if outbox.deadline is not None and not outbox.drained.is_set:
                 outbox.socket.shutdown(socket.SHUT_WR)
@@ -293,21 +337,15 @@ class Writer:
             self._watch(outbox, True)
         except OSError as error:  # the reader sees the end too, but the kernel tells the reason only once
             self._abort(outbox, error)
-        if outbox.deadline is not None and outbox.size < before:
-            outbox.deadline = time.monotonic() + outbox.linger
-        self._note_whether_behind(outbox)
+        if outbox.size >= HIGH_WATER or outbox.behind_since is not None:
+            self._note_whether_behind(outbox)
 
-    def _send_chunk(self, outbox: Outbox) -> None:
-        chunk = outbox.take_chunk()
-        sent = 0
-        try:
-            sent = outbox.socket.send(chunk)
-        finally:
-            if sent < len(chunk):
-                outbox.pieces.insert(0, memoryview(chunk)[sent:])
-            if sent and outbox.behind_since is not None:
-                self._progress = time.monotonic()
-            outbox.size -= sent
+    def _note_progress(self, outbox: Outbox) -> None:
+        now = time.monotonic()
+        if outbox.behind_since is not None:
+            self._progress = now
+        if outbox.deadline is not None:
+            outbox.deadline = now + outbox.linger
 
     def _note_whether_behind(self, outbox: Outbox) -> None:
         if outbox.size < HIGH_WATER:
@@ -318,11 +356,12 @@ class Writer:
             self._behind.add(outbox)
 
     def _watch(self, outbox: Outbox, on: bool) -> None:
-        if on and not outbox.watched:
+        if on and outbox not in self._watched:
             self._selector.register(outbox.socket, selectors.EVENT_WRITE, outbox)
-        elif outbox.watched and not on:
+            self._watched.add(outbox)
+        elif outbox in self._watched and not on:
             self._selector.unregister(outbox.socket)
-        outbox.watched = on
+            self._watched.discard(outbox)
 
     def _seconds_to_next_deadline(self) -> float | None:
         deadlines = [outbox.deadline for outbox in self._lingering if outbox.deadline is not None]
