@@ -17,8 +17,11 @@ from itertools import count
 from typing import Any
 
 from snippets.lab3.private_messages import PrivateRoom
-from snippets.lab3.room import Action, Message, RefusedError, Tell
+from snippets.lab3.room import Action, Message, RefusedError, Tell, to_json
 from snippets.lab3.text import MAX_NAME, same_name_key
+
+FULL = 500_000  # bytes of names, in JSON: a server tells others who is here in one message, which a broker must take
+LONGEST = 4 * MAX_NAME + 4  # bytes of a name in it
 
 
 @dataclass(eq=False)
@@ -55,6 +58,8 @@ class ClusterRoom(PrivateRoom[Any]):
         if isinstance(member, Remote):
             return super()._join(member, asked)
         name = self._acceptable_name(member, asked)
+        if len(self._names) * LONGEST > FULL and len(to_json({"": [*self.own_names, name]}).encode()) > FULL:
+            raise RefusedError("this server is full; try another one")
         if self.arbiter != self._server:
             return [Claim(member, name, asked)]
         if same_name_key(name) in self._promised:

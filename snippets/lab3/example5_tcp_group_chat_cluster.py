@@ -272,11 +272,7 @@ class ClusterServer(EventLoopServer):
 
     def _tell_who_is_here(self, server: str, number: int, lines: int) -> None:
         members, servers = self._room.own_names, self._alive
-        try:
-            data = pack("present", self._id, number=number, lines=lines, members=members, servers=servers)
-        except FramingError as error:
-            log(f"Too many members to tell another server of them: {error}")
-            return
+        data = pack("present", self._id, number=number, lines=lines, members=members, servers=servers)
         self._broker.publish(data, server)
 
     def _on_present(self, server: str, head: Message, _: bytes) -> None:

@@ -19,6 +19,7 @@ from snippets.lab3.framing import encode
 from snippets.lab3.self_signed import make
 from tests.lab3.broker import Broker
 from tests.lab3.crowd import Crowd, CrowdMember, crowd
+from tests.lab3.nats_credentials import Operator
 from tests.lab3.programs import TIMEOUT, chat_of, ends, run, shows, waits
 
 CLUSTER = "snippets.lab3.example5_tcp_group_chat_cluster"
@@ -427,6 +428,21 @@ def test_the_broker_may_ask_for_a_password_and_speak_tls(tmp_path: Path) -> None
         ):
             assert reason in ends(chat, cluster_server(chat, name, *wrong), status=1)
             assert "guess" not in chat.history.screen(name)
+
+
+def test_the_broker_may_ask_for_credentials(tmp_path: Path) -> None:
+    operator, other = Operator(tmp_path / "one"), Operator(tmp_path / "other")
+    with Broker("-c", str(operator.configuration)) as broker, chat_of() as chat:
+        words = ("--broker", broker.url)
+        servers = [
+            cluster_server(chat, name, *words, "--credentials", str(operator.user(name)))
+            for name in ("first", "second")
+        ]
+        for server in servers:
+            shows(chat, server, "Listening on")
+        waits(chat, lambda: "is there" in chat.history.screen("first"), "they should find each other")
+        for name, more in (("nobody", ()), ("stranger", ("--credentials", str(other.user("stranger"))))):
+            assert "Authorization Violation" in ends(chat, cluster_server(chat, name, *words, *more), status=1)
 
 
 def test_without_the_package_it_says_what_is_missing() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+import pytest
 
+from snippets.lab3 import cluster_room
 from snippets.lab3.cluster_room import Claim, ClusterRoom, Remote
 from snippets.lab3.room import Broadcast, Message, Tell
 from snippets.lab3.text import MAX_NAME
@@ -160,3 +162,17 @@ def test_private_messages_find_their_member() -> None:
     assert servers.rooms["b"].happened("a", event) == [Tell("2", {"event": "told", "name": "mobius", "text": "psst"})]
     assert servers.rooms["b"].happened("a", {**event, "to": "nobody"}) == []
     assert servers.rooms["b"].happened("a", {**event, "server": "c"}) == []
+
+
+def test_a_server_takes_no_more_than_it_can_tell_others_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_room, "FULL", len('{"": ["mobius", "YJ"]}'))
+    servers = Servers(2)
+    servers.do("a", "1", do="join", name="mobius")
+    (refusal,) = servers.do("a", "2", do="join", name="jing yang")
+    assert "full" in refusal.event["reason"]
+    servers.do("a", "2", do="join", name="YJ")
+    (refusal,) = servers.do("a", "2", do="join", name="jing yang")
+    assert "full" in refusal.event["reason"]
+    assert servers.rooms["a"].own_names == ["mobius", "YJ"]
+    servers.do("b", "3", do="join", name="x" * 10)
+    assert servers.rooms["b"].name_of("3") == "x" * 10
