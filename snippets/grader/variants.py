@@ -15,6 +15,8 @@ else:
 ROOT = Path(__file__).parents[2]
 RESOURCES = ROOT / "resources"
 NOT_NEEDED = ("test_run.py", "example*.py", "README.md")
+# What takes many messages at once would lead around what an edit breaks: in a broken program they come one by one.
+ONE_BY_ONE = {"file": "exercise_tcp_group_chat.py", "old": "if not self._door:  # else", "new": "if False:  # else"}
 
 
 def load(kind: str) -> list[dict[str, Any]]:
@@ -33,7 +35,8 @@ def make(entry: dict[str, Any], folder: Path) -> Path:
     lab = folder / "snippets" / "lab3"
     shutil.copytree(ROOT / "snippets" / "lab3", lab, ignore=shutil.ignore_patterns("__pycache__", *NOT_NEEDED))
     shutil.copy(ROOT / "snippets" / "__init__.py", folder / "snippets")
-    for edit in entry.get("edits", [entry] if "old" in entry else []):
+    edits = entry.get("edits", [entry] if "old" in entry else [])
+    for edit in [ONE_BY_ONE, *edits] if "fails" in entry else edits:
         path = lab / edit["file"]
         text = path.read_text(encoding="utf-8")
         if text.count(edit["old"]) != 1:
