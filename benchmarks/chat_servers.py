@@ -42,7 +42,10 @@ RATE = 200  # lines a second, all talkers together, for latency
 NATS_SERVER = shutil.which("nats-server", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 WITHOUT_NATS = "" if NATS_SERVER else "nats-server is not installed"
 TEXT = "~" + "0" * 14 + "." * 49
-FRAMES = (encode(b'{"do": "join", "name": "m@@@@@"}'), encode(b'{"do": "say", "text": "%s"}' % TEXT.encode()))
+JOIN = encode(b'{"do": "join", "name": "m@@@@@"}')
+OURS = (JOIN, encode(b'{"do": "say", "text": "%s"}' % TEXT.encode()))
+# Who passes frames on as they are is sent what our servers make of a line: so a delivery has the same bytes everywhere.
+FRAMES = (JOIN, encode(b'{"event": "said", "name": "m00000", "text": "%s"}' % TEXT.encode()))
 NATS = (
     b'CONNECT {"verbose": false, "echo": false, "pedantic": false}\r\nSUB chat 1\r\n',
     b"PUB chat %d\r\n%s\r\n" % (len(TEXT), TEXT.encode()),
@@ -59,7 +62,7 @@ class Server:
 
     name: str
     command: Callable[[int, Path], Sequence[str]]
-    speaks: tuple[bytes, bytes] = FRAMES
+    speaks: tuple[bytes, bytes] = OURS
     missing: str = ""
     cluster: int = 0
 
@@ -100,19 +103,19 @@ def needs(module: str) -> str:
 
 
 SERVERS = [
-    Server("naive threads", script("naive.py")),
+    Server("naive threads", script("naive.py"), FRAMES),
     Server("threads (exercise)", ours("exercise_tcp_group_chat")),
     Server("event loop (example 4)", ours("example4_tcp_group_chat_event_loop")),
     *(
         Server(f"cluster of {count} (example 5)", member_of_cluster, missing=WITHOUT_NATS, cluster=count)
         for count in (1, 2, 4)
     ),
-    Server("asyncio streams", script("asyncio_streams.py")),
-    Server("uvloop streams", script("asyncio_streams.py", "uvloop"), missing=needs("uvloop")),
-    Server("Twisted", script("twisted_protocol.py"), missing=needs("twisted")),
+    Server("asyncio streams", script("asyncio_streams.py"), FRAMES),
+    Server("uvloop streams", script("asyncio_streams.py", "uvloop"), FRAMES, missing=needs("uvloop")),
+    Server("Twisted", script("twisted_protocol.py"), FRAMES, missing=needs("twisted")),
     Server("nats-server", nats, NATS, missing=WITHOUT_NATS),
     Server("ngircd", ngircd, IRC, missing="" if shutil.which("ngircd") else "ngircd is not installed"),
-    Server("C relay", compiled),
+    Server("C relay", compiled, FRAMES),
 ]
 
 

@@ -15,8 +15,8 @@ else:
 ROOT = Path(__file__).parents[2]
 RESOURCES = ROOT / "resources"
 NOT_NEEDED = ("test_run.py", "example*.py", "README.md")
-# What takes many messages at once would lead around what an edit breaks: in a broken program they come one by one.
-ONE_BY_ONE = {"file": "exercise_tcp_group_chat.py", "old": "if not self._door:  # else", "new": "if False:  # else"}
+# The shortcut for plain lines would lead around what an edit breaks: in a broken program all go the long way.
+LONG_WAY = {"file": "exercise_tcp_group_chat.py", "old": "whom.shortcut = self._take_plain_lines", "new": "pass"}
 
 
 def load(kind: str) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ def make(entry: dict[str, Any], folder: Path) -> Path:
     shutil.copytree(ROOT / "snippets" / "lab3", lab, ignore=shutil.ignore_patterns("__pycache__", *NOT_NEEDED))
     shutil.copy(ROOT / "snippets" / "__init__.py", folder / "snippets")
     edits = entry.get("edits", [entry] if "old" in entry else [])
-    for edit in [ONE_BY_ONE, *edits] if "fails" in entry else edits:
+    for edit in [LONG_WAY, *edits] if "fails" in entry else edits:
         path = lab / edit["file"]
         text = path.read_text(encoding="utf-8")
         if text.count(edit["old"]) != 1:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
+from functools import partial
 import selectors
 import signal
 import socket
@@ -166,7 +167,8 @@ class EventLoopServer:
             if member.taken > QUOTA:
                 self._hold_back(member)
             if member.closing_since is None:
-                self._handle_all(member, member.decoder.feed(data))
+                for message in member.decoder.feed(data, partial(self._take_plain_lines, member)):
+                    self._handle(member, as_text(message))
                 if member.decoder.error:
                     raise member.decoder.error
         except BlockingIOError:
@@ -175,12 +177,10 @@ class EventLoopServer:
             member.reason = describe(error)
             self._lose(member)
 
-    def _handle_all(self, member: Member, messages: list[bytes]) -> None:
-        if lines := self._room.plain_lines(member, messages):
-            self._carry_out(lines)
-        else:
-            for message in map(as_text, messages):
-                self._handle(member, message)
+    def _take_plain_lines(self, member: Member, stream: bytes) -> int:
+        actions, size = self._room.plain_lines(member, stream)
+        self._carry_out(actions)
+        return size
 
     def _handle(self, member: Member, message: str) -> None:
         self._carry_out(self._room.handle(member, message))
@@ -190,8 +190,8 @@ class EventLoopServer:
             match action:
                 case Broadcast(event, exclude):
                     self._broadcast(event, exclude)
-                case BroadcastLines(messages, exclude):
-                    self._broadcast_lines(messages, exclude)
+                case BroadcastLines(frames, exclude):
+                    self._broadcast_lines(frames, exclude)
                 case Tell(whom, event):
                     self._catch_up(whom)  # what came before it comes before it
                     self._send(whom, encode(to_json(event).encode("utf-8", "surrogatepass")))
@@ -208,8 +208,8 @@ class EventLoopServer:
         if event["event"] != "said":
             log(line_for(event) or "")
 
-    def _broadcast_lines(self, messages: list[bytes], exclude: Member) -> None:
-        self._broadcast_frames(b"".join(map(encode, messages)), exclude)
+    def _broadcast_lines(self, frames: list[bytes], exclude: Member) -> None:
+        self._broadcast_frames(b"".join(frames), exclude)
 
     def _broadcast_frames(self, frames: bytes, exclude: Member | None) -> None:
         self._turn.append(frames)

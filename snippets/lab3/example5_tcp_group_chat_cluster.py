@@ -39,7 +39,6 @@ from snippets.lab3.numbered_stream import Heard, History
 from snippets.lab3.room import Admit, Dismiss, Message, Tell, to_json
 from snippets.lab3.server_messages import pack, unpack
 from snippets.lab3.terminal import log
-from snippets.lab3.toolkit import as_text
 
 HEARTBEAT = 0.5  # seconds between two signs of life
 SERVER_LOST = 4.0  # seconds without one after which a server is taken for dead
@@ -104,11 +103,8 @@ class ClusterServer(EventLoopServer):
 
     # -- the members of this server ------------------------------------------------------------------------------------
 
-    def _handle_all(self, member: Member, messages: list[bytes]) -> None:
-        if pending := self._pending_of(member):
-            pending.later += map(as_text, messages)
-        else:
-            super()._handle_all(member, messages)
+    def _take_plain_lines(self, member: Member, stream: bytes) -> int:
+        return 0 if self._pending_of(member) else super()._take_plain_lines(member, stream)
 
     def _handle(self, member: Member, message: str) -> None:
         if pending := self._pending_of(member):
@@ -144,9 +140,9 @@ class ClusterServer(EventLoopServer):
         else:
             self._tell_servers(event)
 
-    def _broadcast_lines(self, messages: list[bytes], exclude: Any) -> None:
-        super()._broadcast_lines(messages, exclude)
-        self._pass_on_later(len(messages))
+    def _broadcast_lines(self, frames: list[bytes], exclude: Any) -> None:
+        super()._broadcast_lines(frames, exclude)
+        self._pass_on_later(len(frames))
 
     def _pass_on_later(self, count: int) -> None:
         """The other servers get what has just been put into this turn."""

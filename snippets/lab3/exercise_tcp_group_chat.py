@@ -43,7 +43,7 @@ from snippets.lab3.room import Admit, Broadcast, BroadcastLines, Dismiss, Messag
 from snippets.lab3.slash_commands import TypedWrongError, do_typed
 from snippets.lab3.terminal import TURN, finish, log, prompt, show, typed_lines, without_echo
 from snippets.lab3.text import harmless
-from snippets.lab3.toolkit import Client, Connection, Server, Wrap, as_text
+from snippets.lab3.toolkit import Client, Connection, Server, Wrap
 
 if TYPE_CHECKING:
     from snippets.lab3.accounts import Door
@@ -197,14 +197,12 @@ class ChatServer:
                     self._carry_out(self._room.lost(connection, reason))
                 log(f"{show_endpoint(connection.remote_address)} disconnected")
 
-    def _on_messages(self, event: str, messages: list[bytes], connection: Connection, error: None) -> None:
-        """All that a member has said in one go: the lock is taken once for a hundred lines, not a hundred times."""
+    def _take_plain_lines(self, event: str, stream: bytes, connection: Connection, error: None) -> int:
+        """A page that a member has pasted: the lock is taken once for a hundred lines, not a hundred times."""
         with self._lock:
-            if lines := self._room.plain_lines(connection, messages):
-                self._carry_out(lines)
-            else:
-                for message in map(as_text, messages):
-                    self._carry_out(self._room.handle(connection, message))
+            actions, size = self._room.plain_lines(connection, stream)
+            self._carry_out(actions)
+        return size
 
     def _at_the_door(self, connection: Connection, payload: str) -> str | None:
         """What of a message is for the room. Not under the lock: checking a password takes a fifth of a second."""
@@ -236,13 +234,12 @@ class ChatServer:
                     self._server.broadcast(to_json(event), exclude)
                     if event["event"] != "said":
                         log(line_for(event) or "")
-                case BroadcastLines(messages, exclude):
-                    self._server.broadcast_all(messages, exclude)
+                case BroadcastLines(frames, exclude):
+                    self._server.broadcast_frames(b"".join(frames), exclude)
                 case Admit(whom):
                     self._nameless.pop(whom, None)
                     whom.limit = MAX_MESSAGE
-                    if not self._door:  # else a password may have to be checked in between
-                        whom.take_all = self._on_messages
+                    whom.shortcut = self._take_plain_lines
                     self._server.admit(whom)
                 case Dismiss(whom):
                     whom.close(timeout=0)

@@ -10,10 +10,14 @@ This module does no input or output: bytes go in, messages come out, however the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import struct
 
 HEADER = struct.Struct("!I")
 MAX_MESSAGE = 1 << 20  # 1 MiB. Without a bound, four bytes from a stranger could make us wait for 4 GiB.
+
+
+Shortcut = Callable[[bytes], int]
 
 
 class FramingError(ValueError):
@@ -36,8 +40,11 @@ class Decoder:
         self.limit = limit
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes, shortcut: Shortcut | None = None) -> list[bytes]:
         """Take the next piece of the stream; returns the messages it completes.
+
+        shortcut: is shown what there is when a message has become complete, and returns how many bytes of it, whole frames
+        from the beginning, it has dealt with itself.
 
         A header that announces too much is where the stream has lost its meaning: look at `error` after each piece, for
         all that follows is refused. Raises FramingError if there has been one before.
@@ -47,7 +54,8 @@ class Decoder:
         self._buffer += data
         if len(self._buffer) < HEADER.size + (self._announced or 0):
             return []  # without copying all that has come of a long message for each byte that comes
-        stream, begin, messages = bytes(self._buffer), 0, []
+        stream, messages = bytes(self._buffer), []
+        begin = shortcut(stream) if shortcut else 0
         while (start := begin + HEADER.size) <= len(stream):
             (length,) = HEADER.unpack_from(stream, begin)
             if length > self.limit or start + length > len(stream):

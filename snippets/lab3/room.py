@@ -21,7 +21,6 @@ from snippets.lab3.plain_lines import rewrite
 from snippets.lab3.text import MAX_NAME, harmless, same_name_key, why_not_a_name
 
 MAX_LINE = 65_536  # characters
-PAGE = 4  # messages in one piece that are worth the shortcut for plain lines
 
 Member = TypeVar("Member", bound=Hashable)
 Message = dict[str, Any]  # a command or an event
@@ -45,9 +44,9 @@ class Broadcast:
 
 @dataclass(frozen=True)
 class BroadcastLines:
-    """Send several events, which are JSON already, to all members but one."""
+    """Send several events, which are frames already, to all members but one."""
 
-    messages: list[bytes]
+    frames: list[bytes]
     exclude: Any
 
 
@@ -135,13 +134,16 @@ class Room(Generic[Member]):
             asked_for = name if isinstance(name, str) and name in self.commands else None
             return [Tell(member, {"event": "refused", "do": asked_for, "reason": str(refusal)})]
 
-    def plain_lines(self, member: Member, messages: list[bytes]) -> list[Action]:
-        """What `handle` does with all of these, if they are a page of lines that need no closer look; else nothing."""
+    def plain_lines(self, member: Member, stream: bytes) -> tuple[list[Action], int]:
+        """What `handle` does with the messages in a stream of frames, and how many bytes of it they are.
+
+        That is nothing, unless they are a page of lines that need no closer look (plain_lines.py).
+        """
         name = self._names.get(member)
-        if name is None or len(messages) < PAGE:
-            return []
-        lines = rewrite(messages, _SAY, to_json(_said(name, "")).encode(), MAX_LINE)
-        return [BroadcastLines(lines, exclude=member)] if lines else []
+        if name is None:
+            return [], 0
+        frames, size = rewrite(stream, to_json(_said(name, "")).encode(), MAX_LINE)
+        return [BroadcastLines(frames, exclude=member)] if frames else [], size
 
     def lost(self, member: Member, reason: str) -> list[Action]:
         """The member is gone without a word. Nothing happens if it was not in, or had left."""
@@ -225,6 +227,3 @@ def to_json(message: Message) -> str:
 
 def _said(name: str, text: str) -> Message:
     return {"event": "said", "name": name, "text": text}
-
-
-_SAY = to_json({"do": "say", "text": ""}).encode()

@@ -14,7 +14,7 @@ Failures of the network are events. A bug in a callback is a traceback on standa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 import os
 import selectors
@@ -29,10 +29,11 @@ from snippets.lab3.writer import Latch, Outbox, Writer
 
 ConnectionCallback = Callable[[str, Optional[str], "Connection", Optional[Exception]], Any]
 ServerCallback = Callable[[str, Optional["Connection"], Optional[Address], Optional[Exception]], Any]
-PageCallback = Callable[[str, list[bytes], "Connection", None], Any]
+StreamCallback = Callable[[str, bytes, "Connection", None], int]
 _What = TypeVar("_What")
 _Who = TypeVar("_Who")
 _Why = TypeVar("_Why")
+_Answer = TypeVar("_Answer")
 Wrap = Callable[[socket.socket], socket.socket]  # gives what is to be used instead of a connected socket (tls.py)
 
 LINGER = 3.0  # seconds without progress after which close() gives up on the other side
@@ -60,8 +61,9 @@ class Connection(metaclass=_StartsWhenBuilt):
     before. Messages arrive as `str`: bytes that are no UTF-8 are kept as surrogate escapes (PEP 383), so
     `payload.encode(errors="surrogateescape")` gives back exactly what was sent.
 
-    If `take_all` is set, it hears of all messages that have come in one piece, as `take_all("messages", payloads, connection,
-    None)` with a list of `bytes`, and the callback only of the other events: for whom a call a message is too much.
+    For whom a call a message is too much there is a `shortcut`: it is called as `shortcut("stream", data, connection, None)`
+    with what has come, before that is cut into messages, and returns how many bytes of it, whole frames from the beginning,
+    it has dealt with. The callback hears nothing of those.
     """
 
     def __init__(
@@ -75,7 +77,8 @@ class Connection(metaclass=_StartsWhenBuilt):
         self._built = False  # only then events may come
         self._decoder = Decoder()
         self._messages: Iterator[bytes] = iter(())  # that have come, and have not been received
-        self.take_all: PageCallback | None = None
+        self._quota = QUOTA
+        self.shortcut: StreamCallback | None = None
         self._ended = Latch()
         self._detached = False
         self._reader = threading.Thread(target=self._read, name=f"reader of {self.remote_address}", daemon=True)
@@ -145,12 +148,19 @@ class Connection(metaclass=_StartsWhenBuilt):
         """Wait for more messages, or a part of one. Returns whether it was not the end."""
         if self._decoder.error:
             raise self._decoder.error
+        if self._quota <= 0 and self._shared_writer:
+            self._writer.wait_until_calm()  # delays the one who floods, and nobody else
+            self._quota = QUOTA
         data = self._receive_some()
+        self._quota -= len(data)
         if data:
-            self._messages = iter(self._decoder.feed(data))
+            self._messages = iter(self._decoder.feed(data, self._take_shortcut))
         else:
             self._decoder.end()
         return bool(data)
+
+    def _take_shortcut(self, stream: bytes) -> int:
+        return 0 if self.shortcut is None else call_safely(self.shortcut, "stream", stream, self, None) or 0
 
     def close(self, timeout: float | None = None) -> None:
         """Send what was accepted, then the end of the stream, and wait until the other side has closed as well.
@@ -213,18 +223,8 @@ class Connection(metaclass=_StartsWhenBuilt):
         self._notify("close")
 
     def _deliver_messages(self) -> None:
-        quota = QUOTA
         while not self._detached and (message := self._receive()) is not None:
-            quota -= len(message)
-            if self.take_all is None:
-                self._notify("message", as_text(message))
-            else:
-                rest = list(self._messages)
-                quota -= sum(map(len, rest))
-                call_safely(self.take_all, "messages", [message, *rest], self, None)
-            if quota <= 0 and self._shared_writer:
-                self._writer.wait_until_calm()  # delays the one who floods, and nobody else
-                quota = QUOTA
+            self._notify("message", as_text(message))
 
     def _notify(self, event: str, payload: str | None = None, error: Exception | None = None) -> None:
         if self._callback is not None:
@@ -309,11 +309,11 @@ class Server(metaclass=_StartsWhenBuilt):
 
         Never waits. The message is encoded once; a member that does not keep up is expelled (SlowConsumerError).
         """
-        self.broadcast_all([as_bytes(message)], exclude)
+        self.broadcast_frames(encode(as_bytes(message)), exclude)
 
-    def broadcast_all(self, messages: Iterable[bytes], exclude: Connection | None = None) -> None:
-        """Broadcast several messages, with no other one in between."""
-        self.writer.broadcast(b"".join(map(encode, messages)), exclude._outbox if exclude else None)
+    def broadcast_frames(self, frames: bytes, exclude: Connection | None = None) -> None:
+        """Broadcast messages that are frames already, with no other one in between."""
+        self.writer.broadcast(frames, exclude._outbox if exclude else None)
 
     def close(self) -> None:
         """Stop listening, now: when this returns, the port is free. Connections live on; close them yourself."""
@@ -384,18 +384,19 @@ class Server(metaclass=_StartsWhenBuilt):
 
 
 def call_safely(
-    callback: Callable[[str, _What, _Who, _Why], Any], event: str, what: _What, who: _Who, error: _Why
-) -> None:
+    callback: Callable[[str, _What, _Who, _Why], _Answer], event: str, what: _What, who: _Who, error: _Why
+) -> _Answer | None:
     """Call a callback. A bug in it is its author's to see, and must not end the thread that serves it.
 
     (Not `*arguments`: that makes the interpreter call itself, which took each reader's stack a page of memory further.)
     """
     try:
-        callback(event, what, who, error)
+        return callback(event, what, who, error)
     except SystemExit:
         pass  # exit() in a callback ends no program: it is not the main thread
     except Exception:
         sys.excepthook(*sys.exc_info())
+    return None
 
 
 def as_text(message: bytes) -> str:

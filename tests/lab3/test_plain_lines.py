@@ -9,7 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 import pytest
 
-from snippets.lab3.room import MAX_LINE, PAGE, BroadcastLines, Room, to_json
+from snippets.lab3.framing import HEADER, Decoder, encode
+from snippets.lab3.plain_lines import PAGE
+from snippets.lab3.room import MAX_LINE, BroadcastLines, Room, to_json
 
 NAME = "jing yang"
 plain = st.text(st.sampled_from("ab {}:,~"), max_size=9)
@@ -28,33 +30,53 @@ def say(text: str) -> bytes:
     return to_json({"do": "say", "text": text}).encode("utf-8", "surrogatepass")
 
 
+def page_of(*texts: str) -> bytes:
+    return b"".join(encode(say(text)) for text in texts)
+
+
 def the_long_way(room: Room[str], messages: list[bytes]) -> list[bytes]:
     actions = [action for each in messages for action in room.handle("her", each.decode("utf-8", "surrogateescape"))]
     return [to_json(action.event).encode("utf-8", "surrogatepass") for action in actions]
 
 
-def the_shortcut(room: Room[str], messages: list[bytes]) -> list[bytes] | None:
-    """The events, None if it is not to be taken."""
-    actions = room.plain_lines("her", messages)
+def the_shortcut(room: Room[str], stream: bytes) -> tuple[list[bytes], int]:
+    """The events, and how many bytes of the stream they stand for; none and 0 if it is not to be taken."""
+    actions, size = room.plain_lines("her", stream)
     if not actions:
-        return None
+        assert size == 0
+        return [], 0
     (lines,) = actions
     assert isinstance(lines, BroadcastLines)
     assert lines.exclude == "her"
-    return lines.messages
+    decoder = Decoder()
+    events = [event for frame in lines.frames for event in decoder.feed(frame)]
+    assert len(events) == len(lines.frames)
+    decoder.end()
+    return events, size
 
 
-@given(st.lists(plain.filter(str.strip), min_size=PAGE), st.sampled_from([NAME, "é", "'", '"quoted"', "\\", "{}"]))
-def test_a_page_of_plain_lines_takes_the_shortcut_to_the_same_events(texts: list[str], name: str) -> None:
+@given(
+    st.lists(plain.filter(str.strip), min_size=PAGE),
+    st.sampled_from([NAME, "é", "'", '"quoted"', "\\", "{}"]),
+    st.data(),
+)
+def test_a_page_of_plain_lines_takes_the_shortcut_to_the_same_events(
+    texts: list[str], name: str, data: st.DataObject
+) -> None:
     room, messages = room_with("her", name), list(map(say, texts))
-    assert the_shortcut(room, messages) == the_long_way(room, messages)
+    page = b"".join(map(encode, messages))
+    next_one = encode(say("the next one"))
+    begun = next_one[: data.draw(st.integers(0, len(next_one) - 1))]
+    assert the_shortcut(room, page + begun) == (the_long_way(room, messages), len(page))
 
 
 @given(st.lists((plain | anything).map(say) | st.binary(max_size=30), min_size=PAGE), st.data())
 @example([b'{"do": "say", "text": "a"}{"do"', b': "say", "text": "b"}', say("a"), say("b")], None)
-@example([b'xx"do": "say", "text": "a"}', say("a"), say("a"), say("a")], None)
-@example([say("a"), say("a"), say("a"), b'{"do": "say", "text": "a"xx'], None)
-@example([b'{"do": "say", "text": "}', say("a"), say("a"), say("a")], None)
+@example([b'xx"do": "say", "text": "a"}', say("a"), say("a"), say("a"), say("a")], None)
+@example([say("a"), say("a"), say("a"), say("a"), b'{"do": "say", "text": "a"xx'], None)
+@example([say("a"), say("a"), say("a"), say("a"), b'{"do": "say", "text": "}'], None)
+@example([say("a"), say("a"), say("a"), say("a"), b'"}'], None)
+@example([say("a"), say("a"), say("a"), say("a"), say("a") + say("b")], None)
 def test_whatever_else_comes_the_shortcut_is_right_or_not_taken(
     messages: list[bytes], data: st.DataObject | None
 ) -> None:
@@ -63,22 +85,35 @@ def test_whatever_else_comes_the_shortcut_is_right_or_not_taken(
         places = sorted(data.draw(st.lists(st.integers(0, len(stream)), min_size=PAGE, max_size=PAGE)))
         messages += [stream[begin:end] for begin, end in pairwise(places)]
     room = room_with("her")
-    short = the_shortcut(room, messages)
-    assert short is None or short == the_long_way(room, messages)
+    page = b"".join(map(encode, messages))
+    events, size = the_shortcut(room, page)
+    taken = Decoder().feed(page[:size])
+    assert b"".join(map(encode, taken)) == page[:size]
+    assert events == the_long_way(room, taken)
+
+
+@given(st.lists(plain.map(say), min_size=PAGE), st.data())
+def test_a_header_that_lies_leads_the_long_way(messages: list[bytes], data: st.DataObject) -> None:
+    frames = list(map(encode, messages))
+    which = data.draw(st.integers(0, len(frames) - 1))
+    frames[which] = HEADER.pack(data.draw(st.integers(0, 2**32 - 1))) + messages[which]
+    page = b"".join(frames)
+    events, size = the_shortcut(room_with("her"), page)
+    taken = Decoder().feed(page[:size])
+    assert b"".join(map(encode, taken)) == page[:size]
+    assert events == the_long_way(room_with("her"), taken)
 
 
 @pytest.mark.parametrize("text", ["x" * MAX_LINE, "x" * (MAX_LINE + 1)])
 def test_a_line_may_be_as_long_as_on_the_long_way(text: str) -> None:
-    room, messages = room_with("her"), [say("a"), say(text), say("b"), say("c")]
-    assert (the_shortcut(room, messages) is not None) == (len(text) <= MAX_LINE)
+    events, _ = the_shortcut(room_with("her"), page_of("a", text, "b", "c"))
+    assert bool(events) == (len(text) <= MAX_LINE)
 
 
-def test_who_is_not_in_or_says_little_goes_the_long_way() -> None:
+def test_who_is_not_in_or_says_little_or_nothing_but_spaces_goes_the_long_way() -> None:
     room = room_with("her")
-    assert room.plain_lines("him", [say("a")] * PAGE) == []
-    assert room.plain_lines("her", [say("a")] * (PAGE - 1)) == []
-    assert json.loads(room.plain_lines("her", [say("a")] * PAGE)[0].messages[0]) == {
-        "event": "said",
-        "name": NAME,
-        "text": "a",
-    }
+    assert room.plain_lines("him", page_of(*["a"] * PAGE)) == ([], 0)
+    assert room.plain_lines("her", page_of(*["a"] * (PAGE - 1))) == ([], 0)
+    assert room.plain_lines("her", page_of("a", " ", *["a"] * PAGE)) == ([], 0)
+    events, _ = the_shortcut(room, page_of(*["a"] * PAGE))
+    assert json.loads(events[0]) == {"event": "said", "name": NAME, "text": "a"}

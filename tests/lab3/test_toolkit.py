@@ -293,20 +293,39 @@ def test_a_bug_in_a_callback_is_a_traceback_and_nothing_else(monkeypatch: pytest
     assert "error" not in buggy.names
 
 
-# -- the listener ------------------------------------------------------------------------------------------------------
-
-
-def test_who_takes_all_gets_what_came_in_one_piece_and_what_came_before_garbage() -> None:
+def test_a_shortcut_sees_what_comes_before_it_is_cut_and_what_it_leaves_are_messages() -> None:
     with running_server() as (server, recorder), raw_client(server) as raw:
         (connection,) = recorder.wait_for_connections(1)
-        taken: queue.Queue[list[bytes]] = queue.Queue()
-        connection.take_all = lambda event, messages, connection, error: taken.put(messages)
-        raw.sendall(b"".join(map(encode, [b"a", b"", "é".encode()])))
-        assert taken.get(timeout=TIMEOUT) == [b"a", b"", "é".encode()]
-        raw.sendall(encode(b"last") + b"GET / HTTP/1.1")
-        assert taken.get(timeout=TIMEOUT) == [b"last"]
+        shown: queue.Queue[bytes] = queue.Queue()
+
+        def take_first(event: str, stream: bytes, connection: Connection, error: None) -> int:
+            shown.put(stream)
+            return len(encode(b"a"))
+
+        connection.shortcut = take_first
+        first, second = encode(b"a") + encode(b"b") + encode("é".encode())[:3], encode("é".encode())[3:]
+        raw.sendall(first)
+        assert shown.get(timeout=TIMEOUT) == first
+        assert recorder.recorders[0].wait_for_messages(1) == ["b"]
+        connection.shortcut = None
+        raw.sendall(second + encode(b"last") + b"GET / HTTP/1.1")
         recorder.recorders[0].wait_for_event("close")
-    assert recorder.recorders[0].names == ["error", "close"]
+    assert recorder.recorders[0].wait_for_messages(3) == ["b", "é", "last"]
+    assert recorder.recorders[0].names[-2:] == ["error", "close"]
+
+
+def test_a_bug_in_a_shortcut_costs_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracebacks: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, *_: tracebacks.append(kind))
+    with running_server() as (server, recorder), raw_client(server) as raw:
+        (connection,) = recorder.wait_for_connections(1)
+        connection.shortcut = lambda *_: 1 // 0
+        raw.sendall(encode(b"a"))
+        assert recorder.recorders[0].wait_for_messages(1) == ["a"]
+    assert tracebacks == [ZeroDivisionError]
+
+
+# -- the listener ------------------------------------------------------------------------------------------------------
 
 
 def test_a_listener_that_sees_its_end_early_does_not_break_close() -> None:
