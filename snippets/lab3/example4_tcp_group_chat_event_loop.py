@@ -190,8 +190,8 @@ class EventLoopServer:
             match action:
                 case Broadcast(event, exclude):
                     self._broadcast(event, exclude)
-                case BroadcastLines(frames, exclude):
-                    self._broadcast_lines(frames, exclude)
+                case BroadcastLines(frames, count, exclude):
+                    self._broadcast_lines(frames, count, exclude)
                 case Tell(whom, event):
                     self._catch_up(whom)  # what came before it comes before it
                     self._send(whom, encode(to_json(event).encode("utf-8", "surrogatepass")))
@@ -208,8 +208,8 @@ class EventLoopServer:
         if event["event"] != "said":
             log(line_for(event) or "")
 
-    def _broadcast_lines(self, frames: list[bytes], exclude: Member) -> None:
-        self._broadcast_frames(b"".join(frames), exclude)
+    def _broadcast_lines(self, frames: bytes, count: int, exclude: Member) -> None:
+        self._broadcast_frames(frames, exclude)
 
     def _broadcast_frames(self, frames: bytes, exclude: Member | None) -> None:
         self._turn.append(frames)
@@ -377,11 +377,11 @@ def _half_close(connected: socket.socket) -> None:
 
 def _without(joined: bytes, own: list[tuple[int, int]]) -> bytes:
     """All but somebody's own lines."""
-    pieces, place = [], 0
+    pieces, place, view = [], 0, memoryview(joined)
     for begin, end in own:
-        pieces.append(joined[place:begin])
+        pieces.append(view[place:begin])
         place = end
-    return b"".join([*pieces, joined[place:]])
+    return b"".join([*pieces, view[place:]])
 
 
 def raise_descriptor_limit() -> None:

@@ -140,9 +140,9 @@ class ClusterServer(EventLoopServer):
         else:
             self._tell_servers(event)
 
-    def _broadcast_lines(self, frames: list[bytes], exclude: Any) -> None:
-        super()._broadcast_lines(frames, exclude)
-        self._pass_on_later(len(frames))
+    def _broadcast_lines(self, frames: bytes, count: int, exclude: Any) -> None:
+        super()._broadcast_lines(frames, count, exclude)
+        self._pass_on_later(count)
 
     def _pass_on_later(self, count: int) -> None:
         """The other servers get what has just been put into this turn."""

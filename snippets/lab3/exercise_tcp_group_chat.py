@@ -234,8 +234,8 @@ class ChatServer:
                     self._server.broadcast(to_json(event), exclude)
                     if event["event"] != "said":
                         log(line_for(event) or "")
-                case BroadcastLines(frames, exclude):
-                    self._server.broadcast_frames(b"".join(frames), exclude)
+                case BroadcastLines(frames, _, exclude):
+                    self._server.broadcast_frames(frames, exclude)
                 case Admit(whom):
                     self._nameless.pop(whom, None)
                     whom.limit = MAX_MESSAGE

@@ -21,25 +21,30 @@ from snippets.lab3.framing import HEADER
 
 PAGE = 4  # lines that have come in one piece and are worth the shortcut
 SAY, END = b'{"do": "say", "text": "', b'"}'
-# A header and a text: what stands for itself in JSON and is harmless on a screen, and not only spaces.
-FRAME = re.compile(b"(.{4})" + re.escape(SAY) + rb'(?! *")([ !#-\[\]-~]*)' + re.escape(END), re.DOTALL)
+BETWEEN = re.compile(re.escape(END) + b"(....)" + re.escape(SAY), re.DOTALL)  # two texts; a frame's length is in here
+PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))  # stands for itself in JSON, and is harmless on a screen
 
 
-def rewrite(stream: bytes, answer: bytes, longest: int) -> tuple[list[bytes], int]:
-    """The frames which a stream of frames becomes, and how many bytes of it they stand for.
+def texts_of(stream: bytes, longest: int) -> tuple[list[bytes], int]:
+    """The texts of a stream of frames, and how many bytes of it these are; the last frame may be incomplete.
 
-    The stream begins with frames of plain texts, each of at most `longest` bytes. What becomes of such a frame is one with
-    `answer`, which ends with an empty string and the brace behind it, and there the text goes. What comes behind the last
-    of them is left. No frames come back if there is less than a page, or anything else in between.
+    Nothing and 0 if it is less than a page, or if one of the frames is anything else than a plain text to be said, of at
+    most `longest` bytes and not blank.
     """
     if not stream.startswith(SAY, HEADER.size) or stream.count(SAY) < PAGE:
         return [], 0  # quickly, for this is asked of all that comes
-    *frames, rest = FRAME.split(stream)
-    between, headers, texts = frames[::3], frames[1::3], frames[2::3]
+    size = stream.rfind(END) + len(END)
+    _, *parts = BETWEEN.split(END + stream[: size - len(END)])
+    headers, texts = parts[::2], parts[1::2]
     lengths = struct.unpack(f"!{len(headers)}I", b"".join(headers))
-    sizes = [length - len(SAY + END) for length in lengths]
-    if any(between) or sizes != list(map(len, texts)) or max(sizes, default=0) > longest:
+    if [length - len(SAY + END) for length in lengths] != list(map(len, texts)) or max(map(len, texts)) > longest:
         return [], 0
-    head, fixed = answer.removesuffix(END), len(answer)
-    frames = [HEADER.pack(fixed + size) + head + text + END for size, text in zip(sizes, texts, strict=True)]
-    return frames, len(stream) - len(rest)
+    if b"".join(texts).translate(None, PLAIN) or not all(map(bytes.strip, texts)):
+        return [], 0
+    return texts, size
+
+
+def frames_of(texts: list[bytes], event: bytes) -> bytes:
+    """A frame for each text: an event which ends with an empty string and the brace behind it, with the text in there."""
+    head, size = event.removesuffix(END), len(event)
+    return b"".join([HEADER.pack(size + len(text)) + head + text + END for text in texts])

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import json
 from typing import Any, Generic, TypeVar
 
-from snippets.lab3.plain_lines import rewrite
+from snippets.lab3.plain_lines import frames_of, texts_of
 from snippets.lab3.text import MAX_NAME, harmless, same_name_key, why_not_a_name
 
 MAX_LINE = 65_536  # characters
@@ -46,7 +46,8 @@ class Broadcast:
 class BroadcastLines:
     """Send several events, which are frames already, to all members but one."""
 
-    frames: list[bytes]
+    frames: bytes
+    count: int
     exclude: Any
 
 
@@ -140,10 +141,11 @@ class Room(Generic[Member]):
         That is nothing, unless they are a page of lines that need no closer look (plain_lines.py).
         """
         name = self._names.get(member)
-        if name is None:
+        texts, size = texts_of(stream, MAX_LINE)
+        if name is None or not texts:
             return [], 0
-        frames, size = rewrite(stream, to_json(_said(name, "")).encode(), MAX_LINE)
-        return [BroadcastLines(frames, exclude=member)] if frames else [], size
+        frames = frames_of(texts, to_json(_said(name, "")).encode())
+        return [BroadcastLines(frames, len(texts), exclude=member)], size
 
     def lost(self, member: Member, reason: str) -> list[Action]:
         """The member is gone without a word. Nothing happens if it was not in, or had left."""
