@@ -4,8 +4,9 @@
 
 A crowd (load.c, one thread of C) connects, some members talk, and every delivery is checked: once, and in order. First as
 fast as the server takes it; then 200 lines a second in all, for latency; then as fast as it can again, with one member
-more who has stopped reading. The servers take turns in each round; printed are medians, and how many times the naive
-server's deliveries. "load" is how much of a core the crowd needed: close to 100 %, it was the crowd that could no more.
+more who has stopped reading. The servers take turns in each round; printed are medians, also of the ratios to what the
+naive server and the C relay delivered in the same round: whatever else this machine does hits both. "load" is how much
+of a core the crowd needed: close to 100 %, it was the crowd that could no more.
 What is not installed here is left out by name.
 """
 
@@ -38,6 +39,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 TALKERS = 10
 SECONDS = 3.0  # of talking, in each measurement
+RIVALS = ("naive", "C relay")
 RATE = 200  # lines a second, all talkers together, for latency
 NATS_SERVER = shutil.which("nats-server", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 WITHOUT_NATS = "" if NATS_SERVER else "nats-server is not installed"
@@ -103,9 +105,10 @@ def needs(module: str) -> str:
 
 
 SERVERS = [
-    Server("naive threads", script("naive.py"), FRAMES),
+    Server("naive", script("naive.py"), FRAMES),
     Server("threads (exercise)", ours("exercise_tcp_group_chat")),
     Server("event loop (example 4)", ours("example4_tcp_group_chat_event_loop")),
+    Server("C relay", compiled, FRAMES),
     *(
         Server(f"cluster of {count} (example 5)", member_of_cluster, missing=WITHOUT_NATS, cluster=count)
         for count in (1, 2, 4)
@@ -115,7 +118,6 @@ SERVERS = [
     Server("Twisted", script("twisted_protocol.py"), FRAMES, missing=needs("twisted")),
     Server("nats-server", nats, NATS, missing=WITHOUT_NATS),
     Server("ngircd", ngircd, IRC, missing="" if shutil.which("ngircd") else "ngircd is not installed"),
-    Server("C relay", compiled, FRAMES),
 ]
 
 
@@ -242,8 +244,8 @@ def main() -> int:
         folder = Path(name)
         compile_all(folder)
         for members in arguments.members:
-            found: dict[str, list[dict[str, Any]]] = {each.name: [] for each in chosen}
-            for _ in range(arguments.rounds):
+            rounds: list[dict[str, dict[str, Any]]] = [{} for _ in range(arguments.rounds)]
+            for runs in rounds:
                 for each in chosen:
                     try:
                         full = measure(each, folder, members)
@@ -255,11 +257,13 @@ def main() -> int:
                     run = {**full, **{key: paced[key] for key in ("p50", "p99", "max")}}
                     run["beside"] = 0 if beside["wrong"] else beside["rate"] / full["rate"]
                     run["wrong"] = full["wrong"] + paced["wrong"]
-                    found[each.name].append(run)
+                    runs[each.name] = run
+                for run in runs.values():
+                    run |= {f"of {other}": run["rate"] / runs[other]["rate"] for other in RIVALS if other in runs}
             medians[members] = {
-                each: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-                for each, runs in found.items()
-                if runs
+                each.name: median(measured)
+                for each in chosen
+                if (measured := [runs[each.name] for runs in rounds if each.name in runs])
             }
             console.print(table(members, medians[members], arguments.rounds))
     if arguments.picture:
@@ -267,12 +271,17 @@ def main() -> int:
     return any(run["wrong"] for runs in medians.values() for run in runs.values())
 
 
+def median(runs: list[dict[str, float]]) -> dict[str, float]:
+    """Of each figure; those that are not in all runs are left out."""
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0] if all(key in run for run in runs)}
+
+
 def table(members: int, medians: dict[str, dict[str, float]], rounds: int) -> Table:
     result = Table(title=f"{members:,} members, {TALKERS} talk; median of {rounds}")
     for column in (
         "",
         "deliveries/s",
-        "x naive",
+        *(f"of {other}" for other in RIVALS),
         "p50 ms",
         "p99 ms",
         "max ms",
@@ -284,10 +293,10 @@ def table(members: int, medians: dict[str, dict[str, float]], rounds: int) -> Ta
         "wrong",
     ):
         result.add_column(column, justify="right" if column else "left")
-    naive = medians.get("naive threads", {}).get("rate", float("nan"))
     for name, run in medians.items():
         times = [f"{1000 * run[key]:.1f}" for key in ("p50", "p99", "max")]
-        row = [f"{run['rate']:,.0f}", f"{run['rate'] / naive:.1f}", *times, f"{run['processor']:.2f}"]
+        ratios = [f"{run[key]:.3g}" if (key := f"of {other}") in run else "" for other in RIVALS]
+        row = [f"{run['rate']:,.0f}", *ratios, *times, f"{run['processor']:.2f}"]
         row += [f"{run['load']:.0%}", f"{run['beside']:.0%}" if run["beside"] else "stuck"]
         result.add_row(name, *row, f"{run['member']:.1f}", f"{run['peak']:.0f}", f"{run['wrong']:.0f}")
     return result

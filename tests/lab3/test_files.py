@@ -355,6 +355,7 @@ def test_a_sender_learns_that_the_receiver_is_gone_or_full(chat: Chat, tmp_path:
     chat.type(sender, f"/send gone {big}")
     ticket = gone.hears("offered")["ticket"]
     gone.ask("accept", ticket=ticket)
+    gone.hears("accepted")
     with carry(chat.port, ticket, "receiver") as end:
         assert end.recv(1)
         gone.connection.close()
@@ -374,6 +375,7 @@ def test_a_slow_receiver_slows_only_its_own_transfer_and_the_server_keeps_nothin
     chat.type(sender, f"/send slow {big}")
     ticket = slow.hears("offered")["ticket"]
     slow.ask("accept", ticket=ticket)
+    slow.hears("accepted")
     with carry(chat.port, ticket, "receiver") as end:
         assert end.recv(1)  # and no more: it is slow
         for number in range(3):
