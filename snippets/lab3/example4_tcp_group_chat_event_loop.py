@@ -9,7 +9,8 @@ clients are the same.
     python -m snippets.lab3.exercise_tcp_group_chat client 127.0.0.1:8081
 
 Each turn of the loop has four steps: wait, receive from all who are ready, let the room decide, and send to each member
-all that has come up in this turn with one system call. The busier the server is, the more lines share that call.
+all that has come up in this turn with one system call, or two around what it has said itself. The busier the server is,
+the more lines share that call.
 
 Experiment: let `_receive` sleep for a second when somebody says "sleep". Who waits? Do the same in the exercise.
 """
@@ -225,18 +226,25 @@ class EventLoopServer:
         self._turn, self._turn_size = [], 0
         for member in list(self._admitted):
             if member.own:
-                self._send(member, _without(joined, member.own))
+                self._send_others(member, joined)
                 member.own = []
             else:
                 self._send(member, joined)
 
+    def _send_others(self, member: Member, joined: bytes) -> None:
+        """All but its own lines: what is before, between and behind them, as it lies there. (A copy costs more than a call.)"""
+        place, view = 0, memoryview(joined)
+        for begin, end in [*member.own, (len(joined), 0)]:
+            self._send(member, view[place:begin])
+            place = end
+
     def _catch_up(self, member: Member) -> None:
         """Send one member what this turn has for it so far."""
         if member in self._admitted and self._turn:
-            self._send(member, _without(b"".join(self._turn), member.own))
+            self._send_others(member, b"".join(self._turn))
             member.own = [(0, self._turn_size)]
 
-    def _send(self, member: Member, data: bytes) -> None:
+    def _send(self, member: Member, data: bytes | memoryview) -> None:
         if member.closing_since is not None or not data:
             return
         if member.outbox:
@@ -373,15 +381,6 @@ def _half_close(connected: socket.socket) -> None:
         connected.shutdown(socket.SHUT_WR)
     except OSError:
         pass  # it has ended by itself
-
-
-def _without(joined: bytes, own: list[tuple[int, int]]) -> bytes:
-    """All but somebody's own lines."""
-    pieces, place, view = [], 0, memoryview(joined)
-    for begin, end in own:
-        pieces.append(view[place:begin])
-        place = end
-    return b"".join([*pieces, view[place:]])
 
 
 def raise_descriptor_limit() -> None:

@@ -294,7 +294,7 @@ class Writer:
                 outbox.add(b"".join(self._common))
 
     def _send_to_most(self) -> None:
-        """The same for all of them: nothing is looked at but the socket, for that makes half of a broadcast's time."""
+        """The same for all of them: so nothing of theirs is looked at but the socket, which is all that it takes."""
         joined = b"".join(self._common)
         self._common = []
         short = []
