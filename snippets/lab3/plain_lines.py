@@ -4,7 +4,7 @@ A line goes through the room like everything else: a frame is cut from the strea
 event is made, JSON is written, and a frame put around it. Nobody notices the few microseconds which that takes, unless ten
 members paste page after page: then it is nearly all that the server does. But most lines are *plain*, printable ASCII
 without a quotation mark or a backslash, and what becomes of a plain line is the same text behind another beginning. So
-neither is JSON read or written, nor the stream cut twice:
+the frames can be rewritten as they are, without any JSON:
 
     length {"do": "say", "text": "Hi!"}    ->    length {"event": "said", "name": "mobius", "text": "Hi!"}
 
