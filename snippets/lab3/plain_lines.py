@@ -37,7 +37,9 @@ def texts_of(stream: bytes, longest: int) -> tuple[list[bytes], int]:
     _, *parts = BETWEEN.split(END + stream[: size - len(END)])
     headers, texts = parts[::2], parts[1::2]
     lengths = struct.unpack(f"!{len(headers)}I", b"".join(headers))
-    if [length - len(SAY + END) for length in lengths] != list(map(len, texts)) or max(map(len, texts)) > longest:
+    if len(texts) < PAGE or max(map(len, texts)) > longest:
+        return [], 0
+    if [length - len(SAY + END) for length in lengths] != list(map(len, texts)):
         return [], 0
     if b"".join(texts).translate(None, PLAIN) or not all(map(bytes.strip, texts)):
         return [], 0

@@ -77,6 +77,7 @@ def test_a_page_of_plain_lines_takes_the_shortcut_to_the_same_events(
 @example([say("a"), say("a"), say("a"), say("a"), b'{"do": "say", "text": "}'], None)
 @example([say("a"), say("a"), say("a"), say("a"), b'"}'], None)
 @example([say("a"), say("a"), say("a"), say("a"), say("a") + say("b")], None)
+@example([(b'{"do": "say", "text": "' * PAGE).ljust(0x227D)], None)  # the only "} is in the header
 def test_whatever_else_comes_the_shortcut_is_right_or_not_taken(
     messages: list[bytes], data: st.DataObject | None
 ) -> None:
