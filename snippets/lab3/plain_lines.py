@@ -34,12 +34,11 @@ def texts_of(stream: bytes, longest: int) -> tuple[list[bytes], int]:
     if not stream.startswith(SAY, HEADER.size) or stream.count(SAY) < PAGE:
         return [], 0  # quickly, for this is asked of all that comes
     size = stream.rfind(END) + len(END)
-    _, *parts = BETWEEN.split(END + stream[: size - len(END)])
+    _, *parts = BETWEEN.split(END + stream[: size - len(END)])  # as if there were a text before the first one, too
     headers, texts = parts[::2], parts[1::2]
+    sizes, fixed = list(map(len, texts)), len(SAY + END)
     lengths = struct.unpack(f"!{len(headers)}I", b"".join(headers))
-    if len(texts) < PAGE or max(map(len, texts)) > longest:
-        return [], 0
-    if [length - len(SAY + END) for length in lengths] != list(map(len, texts)):
+    if len(texts) < PAGE or [length - fixed for length in lengths] != sizes or max(sizes) > longest:
         return [], 0
     if b"".join(texts).translate(None, PLAIN) or not all(map(bytes.strip, texts)):
         return [], 0

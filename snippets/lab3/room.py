@@ -140,11 +140,12 @@ class Room(Generic[Member]):
 
         That is nothing, unless they are a page of lines that need no closer look (plain_lines.py).
         """
-        name = self._names.get(member)
-        texts, size = texts_of(stream, MAX_LINE)
-        if name is None or not texts:
+        if member not in self._names:
             return [], 0
-        frames = frames_of(texts, to_json(_said(name, "")).encode())
+        texts, size = texts_of(stream, MAX_LINE)
+        if not texts:
+            return [], 0
+        frames = frames_of(texts, to_json(_said(self._names[member], "")).encode())
         return [BroadcastLines(frames, len(texts), exclude=member)], size
 
     def lost(self, member: Member, reason: str) -> list[Action]:
