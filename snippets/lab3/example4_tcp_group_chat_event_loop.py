@@ -177,6 +177,10 @@ class EventLoopServer:
         except (OSError, FramingError) as error:
             member.reason = describe(error)
             self._lose(member)
+        except Exception:  # a bug is its author's to see, and in this one thread all others would pay for it
+            sys.excepthook(*sys.exc_info())
+            member.reason = "a bug in the server"
+            self._lose(member)
 
     def _take_plain_lines(self, member: Member, stream: bytes) -> int:
         actions, size = self._room.plain_lines(member, stream)

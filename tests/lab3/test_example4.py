@@ -8,9 +8,21 @@ import sys
 import pytest
 
 from snippets.grader.driver import Chat, Participant
+from tests.lab3.member import Member
 from tests.lab3.programs import chat_of, ends, run, shows
 
 EVENT_LOOP = [sys.executable, "-m", "snippets.lab3.example4_tcp_group_chat_event_loop"]
+
+STUMBLES = """
+from snippets.lab3 import example4_tcp_group_chat_event_loop, room
+
+@room.command("stumble")
+def stumble(self, member, asked):
+    raise KeyError("a bug")
+
+room.Room.stumble = stumble
+example4_tcp_group_chat_event_loop.main()
+"""
 
 
 def event_loop(chat: Chat, *words: str) -> Participant:
@@ -49,3 +61,19 @@ def test_the_exercises_clients_talk_and_end_with_it(number: signal.Signals) -> N
 def test_what_cannot_work_gets_a_line(words: list[str], status: int, reason: str) -> None:
     with chat_of() as chat:
         assert reason in ends(chat, event_loop(chat, *words), status=status)
+
+
+def test_a_bug_costs_the_member_who_runs_into_it_and_nobody_else() -> None:
+    with chat_of() as chat:
+        words = ["server", f"127.0.0.1:{chat.port}"]
+        server = chat.start("server", [sys.executable, "-c", STUMBLES, *words])
+        shows(chat, server, "Listening on")
+        mobius, yj = Member(chat.port, "mobius"), Member(chat.port, "YJ")
+        yj.ask("stumble")
+        mobius.hears("lost", name="YJ", reason="a bug in the server")
+        shows(chat, server, "KeyError: 'a bug'")
+        again = Member(chat.port, "YJ")
+        again.ask("say", text="as if nothing had happened")
+        mobius.hears("said", name="YJ", text="as if nothing had happened")
+        for each in (mobius, yj, again):
+            each.connection.close()

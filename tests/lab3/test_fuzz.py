@@ -1,4 +1,4 @@
-"""The server under ten million bytes of nonsense made from real sessions, while members chat.
+"""The servers, of threads and of one, under ten million bytes each of nonsense made from real sessions, while members chat.
 
 What is sent depends on SEED and the number of the connection alone: a failure names both, and can be sent again.
 """
@@ -10,6 +10,7 @@ import contextlib
 import random
 import socket
 import struct
+import sys
 from typing import Any
 
 import psutil
@@ -18,7 +19,7 @@ import pytest
 from snippets.lab3.framing import MAX_MESSAGE, encode
 from snippets.lab3.room import to_json
 from tests.lab3.member import Member
-from tests.lab3.programs import chat_of, server_started
+from tests.lab3.programs import chat_of, waits
 from tests.lab3.support import TIMEOUT
 
 SEED = 20_261
@@ -75,6 +76,8 @@ def stream(seed: str) -> bytes:
         if choose.random() < 0.3:
             changed[choose.choice([*changed, "extra"])] = choose.choice(VALUES)
         frames.append(encode(to_json(changed).encode("utf-8", "surrogatepass")))
+        if choose.random() < 0.1:  # a page of lines that need no closer look (plain_lines.py)
+            frames += [encode(b'{"do": "say", "text": "line %d"}' % line) for line in range(choose.randrange(20))]
         if choose.random() < 0.1:
             frames.append(encode(choose.choice(ODD)))
     data = bytearray(b"".join(frames) if choose.random() < 0.9 else choose.randbytes(20_000))
@@ -124,9 +127,12 @@ def attack(port: int, seed: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("session", range(SESSIONS))
-def test_members_are_undisturbed_and_memory_is_bounded(session: int) -> None:
+@pytest.mark.parametrize("module", ["exercise_tcp_group_chat", "example4_tcp_group_chat_event_loop"])
+def test_members_are_undisturbed_and_memory_is_bounded(module: str, session: int) -> None:
     with chat_of() as chat:
-        server = psutil.Process(server_started(chat).process.pid)
+        command = [sys.executable, "-m", f"snippets.lab3.{module}", "server", f"127.0.0.1:{chat.port}"]
+        server = psutil.Process(chat.start("server", command).process.pid)
+        waits(chat, chat.is_listening, "the server should listen")
         mobius, yj = Member(chat.port, "mobius"), Member(chat.port, "YJ")
         before, sent = server.memory_info().rss, 0
         for number, (seed, data) in enumerate(connections(session)):
