@@ -137,7 +137,8 @@ def started(command: Callable[[int, Path], Sequence[str]], folder: Path) -> Iter
             time.sleep(0.01)
         yield port, process
     finally:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
+            process.kill()
         process.wait()
 
 
@@ -168,7 +169,8 @@ def crowd(program: Path, ports: list[int], members: int, *words: object) -> Iter
             raise RuntimeError(load.communicate()[1])
         yield load
     finally:
-        load.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            load.kill()
         load.communicate()
 
 

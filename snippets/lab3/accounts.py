@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 
-from snippets.lab3.text import same_name_key, why_not_a_name
+from snippets.lab3.text import LONGEST_SPELLING, same_name_key, why_not_a_name
 
 AT_ONCE = 2  # computations of scrypt, each with 16 MiB; more wait
 NAME_TRIES, HOST_TRIES = 3, 20  # wrong passwords before one has to wait; many may share an address
@@ -186,6 +186,8 @@ class Door:
         """Why somebody may not come in under this name; None if they may. The same whether there is such an account."""
         if not password:
             return "a password is needed"
+        if len(name) > LONGEST_SPELLING:
+            return "the name or the password is wrong"
         account = same_name_key(name)
         wait = self._guard.begin(account, host)
         if wait:

@@ -43,7 +43,9 @@ CONNECT = 3  # seconds an attempt may take
 STARTING = 10.0  # seconds a broker of our own may need
 BACKLOG = 16 << 20  # bytes not yet taken by the broker, from which we drop: who misses them will ask
 UNREAD = 1_000  # messages nobody has looked at, from which we drop as well
-SMALLEST_LIMIT = 600_000  # bytes a message must be allowed to have: a line of 65,536 characters, and room
+SMALLEST_LIMIT = (
+    800_000  # bytes a message must be allowed to have: a batch that is nearly full, and then a page or all names
+)
 PATIENCE = 3.0  # seconds for all of our end
 FAREWELL = 0.5  # seconds for the last messages
 

@@ -17,11 +17,8 @@ from itertools import count
 from typing import Any
 
 from snippets.lab3.private_messages import PrivateRoom
-from snippets.lab3.room import Action, Message, RefusedError, Tell, to_json
+from snippets.lab3.room import Action, Message, RefusedError, Tell
 from snippets.lab3.text import MAX_NAME, same_name_key
-
-FULL = 500_000  # bytes of names, in JSON: a server tells others who is here in one message, which a broker must take
-LONGEST = 4 * MAX_NAME + 4  # bytes of a name in it
 
 
 @dataclass(eq=False)
@@ -58,8 +55,6 @@ class ClusterRoom(PrivateRoom[Any]):
         if isinstance(member, Remote):
             return super()._join(member, asked)
         name = self._acceptable_name(member, asked)
-        if len(self._names) * LONGEST > FULL and len(to_json({"": [*self.own_names, name]}).encode()) > FULL:
-            raise RefusedError("this server is full; try another one")
         if self.arbiter != self._server:
             return [Claim(member, name, asked)]
         if same_name_key(name) in self._promised:
@@ -88,6 +83,9 @@ class ClusterRoom(PrivateRoom[Any]):
     def forget(self, name: str) -> None:
         """A promise has been kept, or given up."""
         self._promised.discard(same_name_key(name))
+
+    def _is_full_for(self, member: Any, name: str) -> bool:
+        return not isinstance(member, Remote) and super()._is_full_for(member, name)
 
     # -- what other servers tell ---------------------------------------------------------------------------------------
 
@@ -165,7 +163,9 @@ class ClusterRoom(PrivateRoom[Any]):
         """Call a remote member what its server calls it. Whoever has the name and must not keep it gets another one."""
         actions: list[Action] = []
         holder = self._members_by_key.get(same_name_key(remote.name))
-        if holder is not None and holder is not remote:
+        if holder in self._misnamed and holder is not remote:  # it is called something else anyway
+            actions = super()._join(holder, {"name": self._free(remote.name)})
+        elif holder is not None and holder is not remote:
             if isinstance(holder, Remote) or remote.server > self._server:
                 self._misnamed[remote] = None
                 return super()._join(remote, {"name": self._free(remote.name)}) if self.name_of(remote) is None else []
@@ -176,8 +176,17 @@ class ClusterRoom(PrivateRoom[Any]):
         return [*actions, *super()._join(remote, {"name": remote.name})]
 
     def _call_by_their_names(self) -> list[Action]:
-        ready = [each for each in self._misnamed if not self.is_taken(each.name, each)]
-        return [action for each in ready for action in self._call(each)]
+        actions: list[Action] = []
+        while ready := [
+            each for each in self._misnamed if not self._must_wait(each)
+        ]:  # one name makes another one free
+            actions += self._call(ready[0])
+        return actions
+
+    def _must_wait(self, remote: Remote) -> bool:
+        """Whether its name is that of somebody else, as far as we know."""
+        holder = self._members_by_key.get(same_name_key(remote.name), remote)
+        return holder is not remote and holder not in self._misnamed
 
     def _free(self, name: str) -> str:
         return next(each for n in count(2) if not self.is_taken(each := f"{name[: MAX_NAME - 6]} {n}", None))

@@ -67,9 +67,10 @@ class Peer:
 class Pending:
     """A question to the arbiter, and what the member has said since: its turn comes after the answer."""
 
+    ticket: int
     claim: Claim
     deadline: float
-    later: list[str] = field(default_factory=list)
+    later: deque[str] = field(default_factory=deque)
 
 
 class ClusterServer(EventLoopServer):
@@ -179,15 +180,17 @@ class ClusterServer(EventLoopServer):
         return busy or super()._is_somebody_catching_up(now)
 
     def _lose(self, member: Member) -> None:
-        for ticket in [ticket for ticket, each in self._pending.items() if each.claim.member is member]:
-            self._decide(ticket, None)  # what it has said before it went is to be heard
+        while pending := self._pending_of(
+            member
+        ):  # what it has said before it went, other names included, is to be heard
+            self._decide(pending.ticket, None)
         super()._lose(member)
 
     # -- who may have which name ---------------------------------------------------------------------------------------
 
     def _ask_arbiter(self, claim: Claim) -> None:
         ticket = next(self._tickets)
-        self._pending[ticket] = Pending(claim, time.monotonic() + CLAIM)
+        self._pending[ticket] = Pending(ticket, claim, time.monotonic() + CLAIM)
         self._broker.publish(pack("claim", self._id, name=claim.name, ticket=ticket), self._room.arbiter)
 
     def _on_claim(self, server: str, head: Message, _: bytes) -> None:
@@ -203,9 +206,15 @@ class ClusterServer(EventLoopServer):
     def _decide(self, ticket: int, reason: str | None) -> None:
         pending = self._pending.pop(ticket)
         claim = pending.claim
-        self._carry_out(self._room.grant(claim) if reason is None else self._room.refuse(claim, reason))
-        for message in pending.later:
-            self._handle(claim.member, message)
+        try:
+            self._carry_out(self._room.grant(claim) if reason is None else self._room.refuse(claim, reason))
+            while pending.later:
+                if another := self._pending_of(claim.member):
+                    another.later = pending.later
+                    break
+                self._handle(claim.member, pending.later.popleft())
+        except Exception:
+            self._lose_by_a_bug(claim.member)
 
     def _choose_arbiter(self) -> None:
         self._room.arbiter = min([self._id, *self._alive]) if self._reachable else self._id
@@ -224,7 +233,7 @@ class ClusterServer(EventLoopServer):
             pass  # the loop has been called often enough, or is over
 
     def _wake_up(self) -> None:
-        while self._broker.received:
+        for _ in range(len(self._broker.received)):  # and not what comes while we do: the members want their turn
             news = self._broker.received.popleft()
             if news is None:
                 self._unknown = set()
@@ -232,6 +241,8 @@ class ClusterServer(EventLoopServer):
                 self._on_broker(news)
             else:
                 self._on_message(news)
+        if self._broker.received:
+            self._call_from_broker()
 
     def _on_broker(self, is_there: bool) -> None:
         self._reachable = is_there

@@ -174,6 +174,8 @@ class ChatServer:
             self._connections[connection] = "the connection ended without a goodbye"
             self._nameless[connection] = time.monotonic()
             oldest = next(iter(self._nameless)) if len(self._nameless) > MAX_NAMELESS else None
+            if oldest:
+                del self._nameless[oldest]  # the next newcomer makes another one go
         if oldest:
             oldest.close(timeout=0)
         if self._guarded:
@@ -209,7 +211,8 @@ class ChatServer:
         asked = parse_or_nothing(payload)
         if asked.get("do") == "carry" and connection in self._nameless:
             with self._lock:
-                del self._nameless[connection], self._connections[connection]
+                self._nameless.pop(connection, None)  # unless it has just had to go
+                del self._connections[connection]
             self._carrier.take(connection, asked)
             return None
         if self._door and asked.get("do") == "join":

@@ -18,9 +18,11 @@ import json
 from typing import Any, Generic, TypeVar
 
 from snippets.lab3.plain_lines import frames_of, texts_of
-from snippets.lab3.text import MAX_NAME, harmless, same_name_key, why_not_a_name
+from snippets.lab3.text import LONGEST_SPELLING, MAX_NAME, harmless, same_name_key, why_not_a_name
 
 MAX_LINE = 65_536  # characters
+FULL = 500_000  # bytes of names, in JSON: who is here is told in one message
+LONGEST = 4 * MAX_NAME + 4  # bytes of a name in it
 
 Member = TypeVar("Member", bound=Hashable)
 Message = dict[str, Any]  # a command or an event
@@ -108,7 +110,7 @@ class Room(Generic[Member]):
 
     def member_called(self, name: str) -> Member:
         """Who has this name, or one that looks like it. Raises RefusedError."""
-        member = self._members_by_key.get(same_name_key(name))
+        member = self._members_by_key.get(same_name_key(name)) if len(name) <= LONGEST_SPELLING else None
         if member is None:
             raise RefusedError(f"nobody here is called {harmless(name)[:MAX_NAME]}")
         return member
@@ -186,7 +188,12 @@ class Room(Generic[Member]):
             raise RefusedError(problem)
         if self.is_taken(name, member):
             raise RefusedError(f"the name {name} is taken")
+        if self._is_full_for(member, name):
+            raise RefusedError("the room is full")
         return name
+
+    def _is_full_for(self, member: Member, name: str) -> bool:
+        return len(self._names) * LONGEST > FULL and len(to_json({"": [*self.names, name]}).encode()) > FULL
 
     def _remove(self, member: Member, event: Message) -> list[Action]:
         name = self._names.pop(member, None)

@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 MAX_NAME = 32  # characters
+LONGEST_SPELLING = 4 * MAX_NAME  # of a name, with all accents apart; normalising what is far longer takes minutes
 LOOK_ALIKES = {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC"}  # scripts that share letter shapes
 
 # A terminal obeys what it is sent: C0 and C1 control characters begin escape sequences that can retitle windows, move

@@ -90,7 +90,13 @@ class Connection(metaclass=_StartsWhenBuilt):
     def _start(self) -> None:
         self._built = True
         if self._callback is not None and not self._reader.ident and not self.closed:
+            self._start_reader()
+
+    def _start_reader(self) -> None:
+        try:
             self._reader.start()
+        except RuntimeError as error:  # there are as many threads as the system allows
+            self._end(error)
 
     @property
     def callback(self) -> ConnectionCallback | None:
@@ -172,7 +178,7 @@ class Connection(metaclass=_StartsWhenBuilt):
         the other side (RFC 2525, section 2.17): that is why this is more than `socket.close()`.
         """
         if self._writer.close(self._outbox, LINGER) and not self._reader.ident:
-            self._reader.start()  # somebody has to read up to the other side's end
+            self._start_reader()  # somebody has to read up to the other side's end
         if threading.current_thread() is self._reader:
             return
         if timeout is None:

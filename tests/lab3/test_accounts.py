@@ -126,6 +126,15 @@ def test_a_right_password_does_not_give_an_address_its_tries_back() -> None:
         guard.was_right(f"student {_}", "school")
 
 
+def test_no_time_is_lost_with_what_cannot_be_a_name(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+    monkeypatch.setattr(accounts, "same_name_key", looked_up.append)
+    door = Door(Accounts(file))
+    looked_up.clear()  # the names in the file
+    assert door.why_not("a" + "\u0301" * 200, "x", "a") == "the name or the password is wrong"
+    assert not looked_up
+
+
 def test_many_tries_at_once_are_not_all_the_first(file: Path) -> None:
     door = Door(Accounts(file))
     answers: list[str | None] = []

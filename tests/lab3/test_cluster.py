@@ -169,6 +169,28 @@ def test_who_leaves_before_the_answer_is_heard_all_the_same(two: Cluster) -> Non
     assert listener.heard == ["hasty: bye"]
 
 
+def test_who_changes_the_name_and_leaves_before_the_answer_leaves_no_name_behind(two: Cluster) -> None:
+    (stayer,) = two.come_in(1)
+    hasty = two.newcomer(1)
+    names = [encode(b'{"do": "join", "name": "hasty %d"}' % number) for number in range(3)]
+    hasty.socket.sendall(b"".join(names))
+    hasty.socket.close()
+    two.wait_for(stayer, "lost", name="hasty 2")
+    stayer.send({"do": "who"})
+    two.here.wait_until(lambda: bool(stayer.of("here")))
+    assert stayer.of("here") == [{"event": "here", "members": ["m0"]}]
+
+
+def test_thousands_of_new_names_in_one_go_hold_up_nobody(two: Cluster) -> None:
+    (stayer, other) = two.come_in(2)
+    restless = two.newcomer(1, "restless")
+    restless.socket.sendall(b"".join(encode(b'{"do": "join", "name": "restless %d"}' % n) for n in range(4_000)))
+    two.wait_for(stayer, "renamed", name="restless 0")
+    everybody_talks(two, [stayer, other], 3)
+    restless.socket.close()
+    two.wait_for(stayer, "lost", name="restless 3999")
+
+
 def test_one_name_goes_to_exactly_one_whatever_the_server(three: Cluster) -> None:
     candidates = [three.newcomer(number % 3, "mobius") for number in range(60)]
     three.here.wait_until(lambda: all(each.of("welcome") or each.of("refused") for each in candidates))

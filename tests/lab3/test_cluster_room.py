@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from snippets.lab3 import cluster_room
+from snippets.lab3 import room as room_module
 from snippets.lab3.cluster_room import Claim, ClusterRoom, Remote
 from snippets.lab3.room import Broadcast, Message, Tell
 from snippets.lab3.text import MAX_NAME
@@ -71,6 +71,10 @@ def test_at_the_end_all_agree_about_who_is_called_what(data: st.DataObject) -> N
     views = [sorted(room.names) for room in servers.rooms.values()]
     assert all(view == views[0] for view in views)
     assert sorted(name for room in servers.rooms.values() for name in room.own_names) == views[0]
+    for room in servers.rooms.values():
+        for (of, name), remote in room._remotes.items():
+            assert room.name_of(remote) == name
+            assert name in servers.rooms[of].own_names
 
 
 def test_the_older_servers_member_keeps_the_name() -> None:
@@ -164,8 +168,8 @@ def test_private_messages_find_their_member() -> None:
     assert servers.rooms["b"].happened("a", {**event, "server": "c"}) == []
 
 
-def test_a_server_takes_no_more_than_it_can_tell_others_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_room, "FULL", len('{"": ["mobius", "YJ"]}'))
+def test_all_names_of_the_room_fit_into_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room_module, "FULL", len('{"": ["mobius", "YJ"]}'))
     servers = Servers(2)
     servers.do("a", "1", do="join", name="mobius")
     (refusal,) = servers.do("a", "2", do="join", name="jing yang")
@@ -174,5 +178,6 @@ def test_a_server_takes_no_more_than_it_can_tell_others_of(monkeypatch: pytest.M
     (refusal,) = servers.do("a", "2", do="join", name="jing yang")
     assert "full" in refusal.event["reason"]
     assert servers.rooms["a"].own_names == ["mobius", "YJ"]
-    servers.do("b", "3", do="join", name="x" * 10)
-    assert servers.rooms["b"].name_of("3") == "x" * 10
+    servers.hear_all()
+    (refusal,) = servers.do("b", "3", do="join", name="jing yang")
+    assert "full" in refusal.event["reason"]

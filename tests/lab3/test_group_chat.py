@@ -200,13 +200,24 @@ def test_a_killed_server_can_be_started_again_at_once_on_its_port() -> None:
             everybody_talks(again, come_in(again, 3), 2)
 
 
-def test_too_many_nameless_connections_cost_the_oldest_its_place() -> None:
+def test_too_many_nameless_connections_cost_the_oldest_their_places() -> None:
     with crowd() as here:
         members = come_in(here, 2)
-        silent = [here.newcomer() for _ in range(1_001)]
-        here.wait_until(lambda: silent[0].ended, silent[:1])
+        silent = [here.newcomer() for _ in range(1_010)]
+        here.wait_until(lambda: all(each.ended for each in silent[:10]), silent[:10])
         everybody_talks(here, members, 1)
         assert not silent[-1].ended
+
+
+def test_a_server_without_descriptors_says_goodbye_as_well() -> None:
+    with crowd(descriptors=40) as here:
+        members = come_in(here, 3)
+        for _ in range(60):
+            here.newcomer()
+        everybody_talks(here, members, 1)
+        here.server.terminate()
+        here.wait_until(lambda: all(each.ended for each in members), members)
+        assert all(each.events[-1] == {"event": "closing"} for each in members)
 
 
 def test_out_of_descriptors_the_members_chat_on_and_newcomers_wait() -> None:

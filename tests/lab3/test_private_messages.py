@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
+from snippets.lab3 import room as room_module
 from snippets.lab3.private_messages import PrivateRoom
 from snippets.lab3.room import Room, Tell
 from snippets.lab3.slash_commands import TYPED, TypedWrongError, do_typed, in_quotes, name_and_rest
@@ -35,6 +36,20 @@ class Side:
 
     def tell_user(self, line: str) -> None:
         self.told.append(line)
+
+
+def test_a_name_is_found_in_any_spelling_and_no_time_is_lost_with_what_can_be_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Normalising takes a time that grows with the square of a row of accents: minutes for a message full of them."""
+    room: PrivateRoom[str] = PrivateRoom(default_name=str)
+    room.handle("1", {"do": "join", "name": "\u1ec7" * MAX_NAME})
+    assert room.member_called("e\u0323\u0302" * MAX_NAME) == "1"
+    looked_up: list[str] = []
+    monkeypatch.setattr(room_module, "same_name_key", looked_up.append)
+    (refusal,) = room.handle("1", {"do": "tell", "to": "a" + "\u0301" * 200 + "\u0323" * 200, "text": "x"})
+    assert "nobody here is called" in refusal.event["reason"]
+    assert not looked_up
 
 
 @given(NAMES, st.text(max_size=50).map(str.strip))

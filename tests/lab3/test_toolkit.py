@@ -760,20 +760,23 @@ def test_exit_in_a_callback_ends_neither_the_thread_nor_the_connection() -> None
 def test_the_listener_survives_that_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     with running_server() as (server, recorder):
         recorder.wait_for_event("listen")
-        real = toolkit.Connection.__init__
+        real = threading.Thread.start
         failures = [RuntimeError("can't start new thread")]
 
-        def fail_once(self: Connection, *arguments: Any, **named: Any) -> None:
-            if failures:
+        def fail_once(self: threading.Thread) -> None:
+            if failures and self.name.startswith("reader"):
                 raise failures.pop()
-            real(self, *arguments, **named)
+            real(self)
 
-        monkeypatch.setattr(toolkit.Connection, "__init__", fail_once)
+        monkeypatch.setattr(threading.Thread, "start", fail_once)
         with raw_client(server) as raw:
-            assert isinstance(recorder.wait_for_event("error"), RuntimeError)
             assert raw.recv(1) == b""
+        (refused,) = recorder.recorders
+        refused.wait_for_event("close")
+        assert refused.names == ["error", "close"]
+        assert isinstance(refused.wait_for_event("error"), RuntimeError)
         with raw_client(server):
-            recorder.wait_for_connections(1)
+            recorder.wait_for_connections(2)
 
 
 def test_a_failing_send_ends_the_connection_with_its_error() -> None:
