@@ -15,7 +15,6 @@ The room takes this way for a page in which all lines are plain, and the long on
 from __future__ import annotations
 
 import re
-import struct
 
 from snippets.lab3.framing import HEADER
 
@@ -36,9 +35,8 @@ def texts_of(stream: bytes, longest: int) -> tuple[list[bytes], int]:
     size = stream.rfind(END) + len(END)
     _, *parts = BETWEEN.split(END + stream[: size - len(END)])  # as if there were a text before the first one, too
     headers, texts = parts[::2], parts[1::2]
-    sizes, fixed = list(map(len, texts)), len(SAY + END)
-    lengths = struct.unpack(f"!{len(headers)}I", b"".join(headers))
-    if len(texts) < PAGE or [length - fixed for length in lengths] != sizes or max(sizes) > longest:
+    right = {length: HEADER.pack(len(SAY + END) + length) for length in set(map(len, texts))}  # few lengths, many texts
+    if len(texts) < PAGE or max(right) > longest or headers != [right[len(text)] for text in texts]:
         return [], 0
     if b"".join(texts).translate(None, PLAIN) or not all(map(bytes.strip, texts)):
         return [], 0
@@ -48,4 +46,5 @@ def texts_of(stream: bytes, longest: int) -> tuple[list[bytes], int]:
 def frames_of(texts: list[bytes], event: bytes) -> bytes:
     """A frame for each text: an event which ends with an empty string and the brace behind it, with the text in there."""
     head, size = event.removesuffix(END), len(event)
-    return b"".join([HEADER.pack(size + len(text)) + head + text + END for text in texts])
+    begin = {length: HEADER.pack(size + length) + head for length in set(map(len, texts))}
+    return b"".join([begin[len(text)] + text + END for text in texts])
