@@ -146,6 +146,24 @@ class Broker:
     async def _live(self) -> None:
         options = {**self._way.options(), "connect_timeout": CONNECT, "error_cb": self._note_error}
         await self._reach(options)
+        await self._connect(options)
+        # Nobody else listens yet on our behalf: so if nobody is there, the broker says so at once ("no responders").
+        await self._client.publish(self._subject(None), self._hello, reply=self._subject(self._server))
+        await self._client.subscribe(self._subject(None), cb=self._on_message)
+        await self._client.flush()
+        self._started.set()
+        duties = self._publish_all(), self._keep_a_broker(), self._keep_a_connection(options)
+        tasks = [asyncio.create_task(each) for each in duties]
+        await self._closing.wait()
+        await self._say_farewell()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(OSError, NatsError):  # it is gone: there is nothing to close
+            await self._client.close()
+
+    async def _connect(self, options: dict[str, Any]) -> None:
+        self._client = Client()
         await self._client.connect(
             **options,
             no_echo=True,
@@ -159,19 +177,6 @@ class Broker:
             raise ValueError(f"it takes {self._client.max_payload:,} bytes a message; {SMALLEST_LIMIT:,} are needed")
         self.connected = True
         await self._client.subscribe(self._subject(self._server), cb=self._on_message)
-        # Nobody else listens yet on our behalf: so if nobody is there, the broker says so at once ("no responders").
-        await self._client.publish(self._subject(None), self._hello, reply=self._subject(self._server))
-        await self._client.subscribe(self._subject(None), cb=self._on_message)
-        await self._client.flush()
-        self._started.set()
-        tasks = [asyncio.create_task(each) for each in (self._publish_all(), self._keep_a_broker())]
-        await self._closing.wait()
-        await self._say_farewell()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(OSError, NatsError):  # it is gone: there is nothing to close
-            await self._client.close()
 
     async def _reach(self, options: dict[str, Any]) -> None:
         """Find out whether there is a broker that lets us in; start one if that is up to us."""
@@ -232,6 +237,18 @@ class Broker:
             if not self.connected and (self._own is None or self._own.poll() is not None):
                 with contextlib.suppress(OSError, asyncio.TimeoutError):  # then somebody else may be able to
                     await self._start_own()
+
+    async def _keep_a_connection(self, options: dict[str, Any]) -> None:
+        """nats-py comes back when the broker does, but gives up if that sends it away: its credentials have run out, say."""
+        while True:
+            await asyncio.sleep(AGAIN)
+            if self._client.is_closed:
+                with contextlib.suppress(OSError, NatsError, asyncio.TimeoutError):
+                    await self._try_once(options)
+                    await self._connect(options)
+                    await self._client.subscribe(self._subject(None), cb=self._on_message)
+                    await self._client.flush()
+                    self._tell(True)
 
     def _take(self, subject: str, data: bytes) -> None:
         self.backlog += len(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 import contextlib
 from functools import partial
@@ -10,11 +11,13 @@ import secrets
 import signal
 import socket
 import sys
+import threading
 
 from cryptography.hazmat.primitives import serialization
 import pytest
 
 from snippets.grader.driver import Chat, Participant
+from snippets.lab3 import broker as lab_broker
 from snippets.lab3.framing import encode
 from snippets.lab3.self_signed import make
 from tests.lab3.broker import Broker
@@ -429,6 +432,33 @@ def test_who_loses_a_server_gets_the_name_back_at_the_next_and_what_was_typed_is
         shows(chat, mover, "trying the next one")
         chat.type(mover, "still me")
         shows(chat, listener, "mobius: still me")
+
+
+def test_who_is_sent_away_by_the_broker_comes_back() -> None:
+    """nats-py gives up for good when the broker says why it hangs up, for instance that credentials have run out."""
+    with Broker() as nats, contextlib.ExitStack() as stack:
+        something_new = threading.Event()
+        ours = lab_broker.Broker(lab_broker.Way(nats.url), "room", "ours", b"hello", something_new.set)
+        stack.callback(ours.close)
+
+        def news() -> object:
+            if not ours.received:
+                assert something_new.wait(TIMEOUT)
+            something_new.clear()
+            return ours.received.popleft()
+
+        assert news() is None  # nobody else is there
+        other = lab_broker.Broker(lab_broker.Way(nats.url), "room", "other", b"it is me", lambda: None)
+        stack.callback(other.close)
+        assert news() == b"it is me"
+        error = ours._client._process_err("'User Authentication Expired'")
+        asyncio.run_coroutine_threadsafe(error, ours._loop)
+        assert news() is False
+        assert news() is True
+        other.publish(b"for all")
+        assert news() == b"for all"
+        other.publish(b"for you", "ours")
+        assert news() == b"for you"
 
 
 def test_the_broker_may_ask_for_a_password_and_speak_tls(tmp_path: Path) -> None:
