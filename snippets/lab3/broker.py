@@ -43,9 +43,7 @@ CONNECT = 3  # seconds an attempt may take
 STARTING = 10.0  # seconds a broker of our own may need
 BACKLOG = 16 << 20  # bytes not yet taken by the broker, from which we drop: who misses them will ask
 UNREAD = 1_000  # messages nobody has looked at, from which we drop as well
-SMALLEST_LIMIT = (
-    800_000  # bytes a message must be allowed to have: a batch that is nearly full, and then a page or all names
-)
+SMALLEST_LIMIT = 800_000  # bytes a message may need: a batch that is nearly full, and then a page or all names
 PATIENCE = 3.0  # seconds for all of our end
 FAREWELL = 0.5  # seconds for the last messages
 
@@ -243,7 +241,7 @@ class Broker:
         while True:
             await asyncio.sleep(AGAIN)
             if self._client.is_closed:
-                with contextlib.suppress(OSError, NatsError, asyncio.TimeoutError):
+                with contextlib.suppress(Exception):  # of many kinds; then we try again
                     await self._try_once(options)
                     await self._connect(options)
                     await self._client.subscribe(self._subject(None), cb=self._on_message)

@@ -177,10 +177,9 @@ class ClusterRoom(PrivateRoom[Any]):
 
     def _call_by_their_names(self) -> list[Action]:
         actions: list[Action] = []
-        while ready := [
-            each for each in self._misnamed if not self._must_wait(each)
-        ]:  # one name makes another one free
-            actions += self._call(ready[0])
+        # One at a time, for each may make another name free.
+        while ready := next((each for each in self._misnamed if not self._must_wait(each)), None):
+            actions += self._call(ready)
         return actions
 
     def _must_wait(self, remote: Remote) -> bool:

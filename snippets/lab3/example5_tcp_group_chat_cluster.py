@@ -180,9 +180,7 @@ class ClusterServer(EventLoopServer):
         return busy or super()._is_somebody_catching_up(now)
 
     def _lose(self, member: Member) -> None:
-        while pending := self._pending_of(
-            member
-        ):  # what it has said before it went, other names included, is to be heard
+        while pending := self._pending_of(member):  # what it has said before it went is to be heard
             self._decide(pending.ticket, None)
         super()._lose(member)
 
