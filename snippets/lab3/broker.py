@@ -144,11 +144,7 @@ class Broker:
     async def _live(self) -> None:
         options = {**self._way.options(), "connect_timeout": CONNECT, "error_cb": self._note_error}
         await self._reach(options)
-        await self._connect(options)
-        # Nobody else listens yet on our behalf: so if nobody is there, the broker says so at once ("no responders").
-        await self._client.publish(self._subject(None), self._hello, reply=self._subject(self._server))
-        await self._client.subscribe(self._subject(None), cb=self._on_message)
-        await self._client.flush()
+        await self._connect(options, self._hello)
         self._started.set()
         duties = self._publish_all(), self._keep_a_broker(), self._keep_a_connection(options)
         tasks = [asyncio.create_task(each) for each in duties]
@@ -160,7 +156,7 @@ class Broker:
         with contextlib.suppress(OSError, NatsError):  # it is gone: there is nothing to close
             await self._client.close()
 
-    async def _connect(self, options: dict[str, Any]) -> None:
+    async def _connect(self, options: dict[str, Any], hello: bytes | None = None) -> None:
         self._client = Client()
         await self._client.connect(
             **options,
@@ -175,6 +171,11 @@ class Broker:
             raise ValueError(f"it takes {self._client.max_payload:,} bytes a message; {SMALLEST_LIMIT:,} are needed")
         self.connected = True
         await self._client.subscribe(self._subject(self._server), cb=self._on_message)
+        if hello is not None:
+            # Nobody else listens yet on our behalf: so if nobody is there, the broker says so at once ("no responders").
+            await self._client.publish(self._subject(None), hello, reply=self._subject(self._server))
+        await self._client.subscribe(self._subject(None), cb=self._on_message)
+        await self._client.flush()
 
     async def _reach(self, options: dict[str, Any]) -> None:
         """Find out whether there is a broker that lets us in; start one if that is up to us."""
@@ -244,8 +245,6 @@ class Broker:
                 with contextlib.suppress(Exception):  # of many kinds; then we try again
                     await self._try_once(options)
                     await self._connect(options)
-                    await self._client.subscribe(self._subject(None), cb=self._on_message)
-                    await self._client.flush()
                     self._tell(True)
 
     def _take(self, subject: str, data: bytes) -> None:

@@ -73,7 +73,7 @@ class ClusterRoom(PrivateRoom[Any]):
 
     def promise(self, name: str, server: str) -> str | None:
         """As the arbiter: let another server give this name to a member, until `forget`. Returns the reason if it may not."""
-        holder = self._members_by_key.get(same_name_key(name))
+        holder = self._holder_of(name)
         is_its_own = isinstance(holder, Remote) and holder.server == server  # then it knows better than we
         if (holder is not None and not is_its_own) or same_name_key(name) in self._promised:
             return f"the name {name} is taken"
@@ -149,7 +149,7 @@ class ClusterRoom(PrivateRoom[Any]):
         return [action for name in self.members_of(server) for action in self.happened(server, {**event, "name": name})]
 
     def _told(self, event: Message) -> list[Action]:
-        whom = self._members_by_key.get(same_name_key(str(event.get("to"))))
+        whom = self._holder_of(str(event.get("to")))
         told = {"event": "told", "name": event.get("name"), "text": event.get("text")}
         return [] if whom is None or isinstance(whom, Remote) else [Tell(whom, told)]
 
@@ -162,7 +162,7 @@ class ClusterRoom(PrivateRoom[Any]):
     def _call(self, remote: Remote) -> list[Action]:
         """Call a remote member what its server calls it. Whoever has the name and must not keep it gets another one."""
         actions: list[Action] = []
-        holder = self._members_by_key.get(same_name_key(remote.name))
+        holder = self._holder_of(remote.name)
         if holder in self._misnamed and holder is not remote:  # it is called something else anyway
             actions = super()._join(holder, {"name": self._free(remote.name)})
         elif holder is not None and holder is not remote:
@@ -184,8 +184,7 @@ class ClusterRoom(PrivateRoom[Any]):
 
     def _must_wait(self, remote: Remote) -> bool:
         """Whether its name is that of somebody else, as far as we know."""
-        holder = self._members_by_key.get(same_name_key(remote.name), remote)
-        return holder is not remote and holder not in self._misnamed
+        return self.is_taken(remote.name, remote) and self._holder_of(remote.name) not in self._misnamed
 
     def _free(self, name: str) -> str:
         return next(each for n in count(2) if not self.is_taken(each := f"{name[: MAX_NAME - 6]} {n}", None))

@@ -106,11 +106,11 @@ class Room(Generic[Member]):
 
     def is_taken(self, name: str, member: Member) -> bool:
         """Whether somebody else has this name, or one that looks like it."""
-        return self._members_by_key.get(same_name_key(name), member) != member
+        return self._holder_of(name) not in (None, member)
 
     def member_called(self, name: str) -> Member:
         """Who has this name, or one that looks like it. Raises RefusedError."""
-        member = self._members_by_key.get(same_name_key(name)) if len(name) <= LONGEST_SPELLING else None
+        member = self._holder_of(name)
         if member is None:
             raise RefusedError(f"nobody here is called {harmless(name)[:MAX_NAME]}")
         return member
@@ -191,6 +191,9 @@ class Room(Generic[Member]):
         if self._is_full_for(member, name):
             raise RefusedError("the room is full")
         return name
+
+    def _holder_of(self, name: str) -> Member | None:
+        return self._members_by_key.get(same_name_key(name)) if len(name) <= LONGEST_SPELLING else None
 
     def _is_full_for(self, member: Member, name: str) -> bool:
         return len(self._names) * LONGEST > FULL and len(to_json({"": [*self.names, name]}).encode()) > FULL

@@ -47,8 +47,10 @@ def test_a_name_is_found_in_any_spelling_and_no_time_is_lost_with_what_can_be_no
     assert room.member_called("e\u0323\u0302" * MAX_NAME) == "1"
     looked_up: list[str] = []
     monkeypatch.setattr(room_module, "same_name_key", looked_up.append)
-    (refusal,) = room.handle("1", {"do": "tell", "to": "a" + "\u0301" * 200 + "\u0323" * 200, "text": "x"})
+    accents = "a" + "\u0301" * 200 + "\u0323" * 200
+    (refusal,) = room.handle("1", {"do": "tell", "to": accents, "text": "x"})
     assert "nobody here is called" in refusal.event["reason"]
+    assert not room.is_taken(accents, "2")  # so asks a peer of what another peer is called
     assert not looked_up
 
 
